@@ -1,0 +1,76 @@
+"""Artifacts and models: named blobs with a digest. A model is an artifact that is weights, with lineage.
+
+Bytes are addressed by their SHA-256; names, paths and types that users give are data and never become a
+path on the server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from taskloom.domain.errors import BadInput
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check_digest(text: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise BadInput(f"digest {text[:80]!r}: expected 64 lower-case hexadecimal digits of a SHA-256")
+    return text
+
+
+class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One artifact of a task.
+
+    kind     what it was: file, folder, dict, pandas, numpy, image, text, object (pickled)
+    digest   SHA-256 of the bytes; empty when `uri` names bytes that Taskloom does not hold
+    filename name to give a downloaded copy, with its extension
+    preview  short text for people; made by the SDK, so that nothing has to be opened to be shown
+    """
+
+    name: str
+    kind: str = "file"
+    digest: str = ""
+    size: int = 0
+    filename: str = ""
+    media_type: str = ""
+    uri: str = ""
+    metadata: dict[str, Any] = {}
+    preview: str = ""
+    created: float = 0.0
+
+
+class Model(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Weights, with what made them. `task` is the task that created it; tasks refer to models by id."""
+
+    id: str
+    name: str = ""
+    project: str = ""
+    task: str = ""
+    digest: str = ""
+    size: int = 0
+    filename: str = ""
+    uri: str = ""
+    framework: str = ""
+    iteration: int | None = None
+    tags: tuple[str, ...] = ()
+    system_tags: tuple[str, ...] = ()
+    comment: str = ""
+    labels: dict[str, int] = {}
+    design: str = ""
+    metadata: dict[str, Any] = {}
+    published: bool = False
+    user: str = ""
+    created: float = 0.0
+    last_update: float = 0.0
+
+
+class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a task refers to a model: `direction` is `input` or `output`."""
+
+    name: str
+    model: str
+    direction: str = "output"
