@@ -1,0 +1,331 @@
+"""The one table of operations: the server binds handlers to it, clients build calls from it.
+
+The OpenAPI document and the authorisation tests are made from it too: an operation that is not here does not
+exist, and one that is here cannot be reached below its role. Paths hold `{names}`; a `query` struct is read
+from the query string, a `body` struct from the body (msgpack or JSON by Content-Type), `answer` is written in
+the form that Accept asks for (JSON by default). `stream` marks bodies and answers that are raw bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from taskloom.domain.artifact import Artifact, Model
+from taskloom.domain.project import Project
+from taskloom.domain.queue import Queue, Waiting, WorkerInfo
+from taskloom.domain.task import Task
+from taskloom.wire import messages as m
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply")
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Body, Reply]):
+    """`role` None: no key needed. `feature` is the server's room that handles it, `handler` its name there."""
+
+    name: str
+    method: Method
+    path: str
+    answer: type[Reply]
+    body: type[Body] | None = None
+    query: type[m.Request] | None = None
+    role: m.Role | None = "viewer"
+    feature: str = ""
+    summary: str = ""
+    stream: bool = False
+
+
+def _get(
+    name: str,
+    path: str,
+    answer: type[Reply],
+    feature: str,
+    summary: str,
+    *,
+    query: type[m.Request] | None = None,
+    role: m.Role | None = "viewer",
+    stream: bool = False,
+) -> Operation[None, Reply]:
+    return Operation(name, "GET", path, answer, None, query, role, feature, summary, stream)
+
+
+def _send(
+    method: Method,
+    name: str,
+    path: str,
+    body: type[Body],
+    answer: type[Reply],
+    feature: str,
+    summary: str,
+    *,
+    role: m.Role = "member",
+) -> Operation[Body, Reply]:
+    return Operation(name, method, path, answer, body, None, role, feature, summary)
+
+
+def _act(
+    method: Method,
+    name: str,
+    path: str,
+    answer: type[Reply],
+    feature: str,
+    summary: str,
+    *,
+    query: type[m.Request] | None = None,
+    role: m.Role = "member",
+    stream: bool = False,
+) -> Operation[None, Reply]:
+    return Operation(name, method, path, answer, None, query, role, feature, summary, stream)
+
+
+# Server
+HEALTH = _get("health", "/health", m.Health, "app", "Whether the server answers; needs no key", role=None)
+OPENAPI = _get("openapi", "/api/openapi.json", m.Done, "app", "This document", role=None, stream=True)
+SERVER_INFO = _get("server_info", "/api/server", m.ServerInfo, "app", "Version, limits, and who is asking")
+EVENTS = _get(
+    "events",
+    "/api/events",
+    m.LiveEvent,
+    "app",
+    "Live changes as server-sent events, each data line a LiveEvent",
+    query=m.EventsQuery,
+    stream=True,
+)
+
+# Accounts
+LIST_KEYS = _get("list_keys", "/api/keys", m.KeyList, "accounts", "API keys: one's own; an admin sees all")
+CREATE_KEY = _send(
+    "POST", "create_key", "/api/keys", m.KeyCreate, m.KeyCreated, "accounts", "Make a key; its secret is told once"
+)
+REVOKE_KEY = _act("DELETE", "revoke_key", "/api/keys/{key}", m.KeyInfo, "accounts", "Revoke a key at once")
+
+# Projects
+LIST_PROJECTS = _get(
+    "list_projects",
+    "/api/projects",
+    m.ProjectList,
+    "projects",
+    "Projects by path, with counts",
+    query=m.ProjectQuery,
+)
+CREATE_PROJECT = _send(
+    "POST",
+    "create_project",
+    "/api/projects",
+    m.ProjectCreate,
+    Project,
+    "projects",
+    "Make it and the ones above it",
+)
+GET_PROJECT = _get("get_project", "/api/projects/{project}", Project, "projects", "One project by id")
+EDIT_PROJECT = _send(
+    "PATCH", "edit_project", "/api/projects/{project}", m.ProjectEdit, Project, "projects", "Rename, describe, tag"
+)
+DELETE_PROJECT = _act(
+    "DELETE",
+    "delete_project",
+    "/api/projects/{project}",
+    m.Done,
+    "tasks",
+    "Delete an empty project, or with `force` one with its tasks and their bytes",
+    query=m.ProjectDelete,
+)
+
+# Tasks
+QUERY_TASKS = _send(
+    "POST", "query_tasks", "/api/tasks/query", m.TaskQuery, m.TaskList, "tasks", "Find tasks", role="viewer"
+)
+CREATE_TASK = _send("POST", "create_task", "/api/tasks", m.TaskCreate, Task, "tasks", "Make a draft")
+GET_TASK = _get("get_task", "/api/tasks/{task}", Task, "tasks", "One whole task by id")
+EDIT_TASK = _send("PATCH", "edit_task", "/api/tasks/{task}", m.TaskEditRequest, Task, "tasks", "Change a task")
+CLONE_TASK = _send(
+    "POST", "clone_task", "/api/tasks/{task}/clone", m.TaskClone, Task, "tasks", "An editable copy without results"
+)
+RESET_TASK = _send(
+    "POST", "reset_task", "/api/tasks/{task}/reset", m.MoveRequest, Task, "tasks", "Delete results, back to draft"
+)
+PUBLISH_TASK = _send(
+    "POST", "publish_task", "/api/tasks/{task}/publish", m.MoveRequest, Task, "tasks", "Make read-only for ever"
+)
+DELETE_TASK = _act(
+    "DELETE",
+    "delete_task",
+    "/api/tasks/{task}",
+    m.Done,
+    "tasks",
+    "Delete the task with its results and bytes",
+    query=m.TaskDelete,
+)
+START_TASK = _send(
+    "POST",
+    "start_task",
+    "/api/tasks/{task}/start",
+    m.MoveRequest,
+    Task,
+    "tasks",
+    "Draft to running, without a worker",
+)
+END_TASK = _send(
+    "POST",
+    "end_task",
+    "/api/tasks/{task}/end",
+    m.Finish,
+    Task,
+    "tasks",
+    "End a task that runs without a lease (a script whose own journal cannot say so)",
+)
+SHIP_JOURNAL = _send(
+    "POST",
+    "ship_journal",
+    "/api/tasks/{task}/journal",
+    m.JournalBatch,
+    m.JournalMarks,
+    "tasks",
+    "Append a writer's records, scalar rows and console bytes; each is applied once",
+)
+JOURNAL_MARKS = _get(
+    "journal_marks",
+    "/api/tasks/{task}/journal/{writer}",
+    m.JournalMarks,
+    "tasks",
+    "How far the server has a writer's streams",
+)
+
+# Metrics
+LIST_SERIES = _get(
+    "list_series", "/api/tasks/{task}/scalars", m.SeriesList, "metrics", "A task's series with their summaries"
+)
+GET_POINTS = _get(
+    "get_points",
+    "/api/tasks/{task}/scalars/points",
+    m.Points,
+    "metrics",
+    "One series, thinned to as many points as asked for",
+    query=m.PointsQuery,
+)
+GET_CONSOLE = _get(
+    "get_console", "/api/tasks/{task}/console", m.ConsolePage, "metrics", "Console output", query=m.ConsoleQuery
+)
+LIST_PLOTS = _get("list_plots", "/api/tasks/{task}/plots", m.PlotList, "metrics", "Plots", query=m.PlotsQuery)
+
+# Artifacts, models, blobs
+LIST_ARTIFACTS = _get("list_artifacts", "/api/tasks/{task}/artifacts", m.ArtifactList, "artifacts", "Artifacts")
+PUT_ARTIFACT = _send(
+    "POST",
+    "put_artifact",
+    "/api/tasks/{task}/artifacts",
+    Artifact,
+    m.ArtifactList,
+    "tasks",
+    "Name bytes that are already uploaded as an artifact of a task that is not running here",
+)
+DELETE_ARTIFACT = _act(
+    "DELETE",
+    "delete_artifact",
+    "/api/tasks/{task}/artifacts/{name:path}",
+    m.ArtifactList,
+    "tasks",
+    "Remove an artifact; its bytes go when nothing else names them",
+)
+BLOB_STATUS = _get(
+    "blob_status",
+    "/api/blobs/{digest}/status",
+    m.BlobStatus,
+    "artifacts",
+    "Whether the bytes are here, or how many of them",
+)
+PUT_BLOB = _act(
+    "PUT",
+    "put_blob",
+    "/api/blobs/{digest}",
+    m.BlobStatus,
+    "artifacts",
+    "Upload bytes, whole or from `Content-Range: bytes FIRST-LAST/SIZE` on; checked by their SHA-256",
+    stream=True,
+)
+GET_BLOB = _get(
+    "get_blob", "/api/blobs/{digest}", m.Done, "artifacts", "Download bytes; `Range` is honoured", stream=True
+)
+QUERY_MODELS = _send(
+    "POST",
+    "query_models",
+    "/api/models/query",
+    m.ModelQuery,
+    m.ModelList,
+    "artifacts",
+    "Find models",
+    role="viewer",
+)
+CREATE_MODEL = _send(
+    "POST", "create_model", "/api/models", m.ModelCreate, Model, "artifacts", "Register a model by hand"
+)
+GET_MODEL = _get("get_model", "/api/models/{model}", Model, "artifacts", "One model")
+EDIT_MODEL = _send(
+    "PATCH", "edit_model", "/api/models/{model}", m.ModelEdit, Model, "artifacts", "Change an unpublished model"
+)
+PUBLISH_MODEL = _act("POST", "publish_model", "/api/models/{model}/publish", Model, "artifacts", "Make read-only")
+DELETE_MODEL = _act("DELETE", "delete_model", "/api/models/{model}", m.Done, "artifacts", "Delete with its bytes")
+
+# Queues and workers
+LIST_QUEUES = _get("list_queues", "/api/queues", m.QueueList, "queues", "Queues with what waits and runs")
+CREATE_QUEUE = _send("POST", "create_queue", "/api/queues", m.QueueCreate, Queue, "queues", "Make a queue")
+GET_QUEUE = _get(
+    "get_queue",
+    "/api/queues/{queue}",
+    m.QueueEntries,
+    "queues",
+    "One queue by id or name, with its entries in order",
+)
+EDIT_QUEUE = _send(
+    "PATCH", "edit_queue", "/api/queues/{queue}", m.QueueEdit, Queue, "queues", "Pause, rename, policy"
+)
+DELETE_QUEUE = _act("DELETE", "delete_queue", "/api/queues/{queue}", m.Done, "queues", "Delete an empty queue")
+MOVE_ENTRY = _send(
+    "POST",
+    "move_entry",
+    "/api/queues/{queue}/move",
+    m.EntryMove,
+    m.QueueEntries,
+    "queues",
+    "Reorder a waiting task",
+)
+ENQUEUE_TASK = _send(
+    "POST", "enqueue_task", "/api/tasks/{task}/enqueue", m.Enqueue, Task, "queues", "Draft to pending"
+)
+DEQUEUE_TASK = _send(
+    "POST", "dequeue_task", "/api/tasks/{task}/dequeue", m.MoveRequest, Task, "queues", "Pending to draft"
+)
+ABORT_TASK = _send(
+    "POST",
+    "abort_task",
+    "/api/tasks/{task}/abort",
+    m.MoveRequest,
+    Task,
+    "queues",
+    "Stop a pending or running task; under a worker it ends when the worker has stopped it",
+)
+WAITING = _get("waiting", "/api/tasks/{task}/waiting", Waiting, "queues", "Position in the queue and why it waits")
+LIST_WORKERS = _get("list_workers", "/api/workers", m.WorkerList, "queues", "Workers and what they run")
+REGISTER_WORKER = _send(
+    "POST", "register_worker", "/api/workers", m.WorkerRegister, WorkerInfo, "queues", "See wire.worker_protocol"
+)
+UNREGISTER_WORKER = _act("DELETE", "unregister_worker", "/api/workers/{worker}", m.Done, "queues", "Orderly stop")
+DRAIN_WORKER = _send(
+    "POST", "drain_worker", "/api/workers/{worker}/drain", m.WorkerDrain, WorkerInfo, "queues", "Take no new tasks"
+)
+CLAIM_TASK = _send("POST", "claim_task", "/api/claim", m.Claim, m.Claimed, "queues", "See wire.worker_protocol")
+RENEW_LEASE = _send(
+    "POST", "renew_lease", "/api/leases/{token}/renew", m.Renew, m.Renewed, "queues", "See wire.worker_protocol"
+)
+FINISH_LEASE = _send(
+    "POST", "finish_lease", "/api/leases/{token}/finish", m.Finish, Task, "queues", "See wire.worker_protocol"
+)
+
+OPERATIONS: dict[str, Operation[Any, Any]] = {
+    value.name: value  # pyright: ignore[reportUnknownMemberType]
+    for value in list(globals().values())
+    if isinstance(value, Operation)
+}

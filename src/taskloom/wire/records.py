@@ -1,0 +1,100 @@
+"""The records of a journal's `events` stream: what a run says about itself, in order.
+
+A writer is one process of one task; its records are numbered from 0 and that number is never reused, so
+(task, writer, number) names a record for ever: the server applies each once. Scalars and console bytes are
+not here, they have streams of their own (see `messages.JournalBatch`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from taskloom.domain.artifact import Artifact, Model, ModelLink
+from taskloom.domain.task import TaskEdit, TaskType
+
+OpenMode = Literal["new", "reset", "resume"]
+EndStatus = Literal["completed", "failed", "aborted"]
+
+
+class Opened(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="opened"):
+    """The task begins (or begins again) to run under a script that a person started.
+
+    new     create it; applied to an existing task it changes nothing (the record came twice by two roads)
+    reset   drop the results of the earlier run first, then begin; creates the task when it is not there
+    resume  keep everything and go on; creates the task when it is not there
+    """
+
+    mode: OpenMode
+    name: str
+    project: str
+    type: TaskType = TaskType.TRAINING
+    time: float
+    tags: tuple[str, ...] = ()
+    system_tags: tuple[str, ...] = ()
+    parent: str = ""
+    comment: str = ""
+    output_uri: str = ""
+    runtime: dict[str, Any] = {}
+
+
+class Edited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="edited"):
+    edit: TaskEdit
+    time: float
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="ended"):
+    """The script is over. Under a lease it only leaves its reason: the holder of the lease ends the task."""
+
+    status: EndStatus
+    time: float
+    reason: str = ""
+    message: str = ""  # a traceback, for example
+
+
+class SeriesNamed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="series"):
+    """Gives the number that this writer's scalar rows use for a series. Comes before its first row."""
+
+    number: int
+    title: str
+    series: str
+
+
+class Plotted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="plot"):
+    """A plot of any kind as plotly JSON text. The same title, series and iteration again replaces it.
+
+    kind: plotly, table, confusion_matrix, histogram, ... (what reported it; the figure is always plotly's)
+    """
+
+    title: str
+    series: str
+    iteration: int
+    time: float
+    kind: str
+    figure: str
+
+
+class ArtifactStored(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="artifact"
+):
+    """An artifact whose bytes the server already holds (or which only names a `uri`). Same name: replaced."""
+
+    artifact: Artifact
+
+
+class ArtifactRemoved(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="artifact_removed"
+):
+    name: str
+    time: float
+
+
+class ModelStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="model"):
+    """A model made or used by the task; creates or updates the model, and links it when `link` is given."""
+
+    model: Model
+    link: ModelLink | None = None
+
+
+Record = Opened | Edited | Ended | SeriesNamed | Plotted | ArtifactStored | ArtifactRemoved | ModelStored
