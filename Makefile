@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
+.PHONY: help venv demo test test-all test-postgres check lint types imports format bench requirements clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help:
+	@echo "make demo           run the main job once, from nothing to two finished tasks"
+	@echo "make test           the everyday tests"
+	@echo "make test-postgres  the store contracts against a real PostgreSQL"
+	@echo "make check          format, lint, strict types, import rules"
+	@echo "make bench          Taskloom beside its peers, as ratios"
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+venv: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres"
+
+test-postgres: $(STAMP)
+	tests/postgres.sh $(BIN)/python -m pytest -m postgres
+
+test-all: test test-postgres
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	benchmarks/run.sh
+
+requirements: $(STAMP)
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres -o requirements/dev.txt pyproject.toml requirements/dev.in
+
+clean:
+	rm -rf $(VENV) .demo

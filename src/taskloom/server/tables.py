@@ -1,0 +1,342 @@
+"""Every table of the two databases, in one place, because their joins cross the features.
+
+`main` holds what people edit and ask for: small rows, short transactions. `telemetry` holds what runs pour in:
+series, console, plots. They are two SQLite files with a writer each, or one PostgreSQL database. A journal
+batch touches both; each keeps its own marks, so that a crash between the two loses and doubles nothing.
+
+Only `store` modules and the migrations use this. Times are epoch seconds; documents are msgpack bytes of the
+structs in `domain`, so that what is filtered or sorted stands in columns and the rest does not.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+main = MetaData(naming_convention=NAMES)
+telemetry = MetaData(naming_convention=NAMES)
+
+# An identity that SQLite keeps as its rowid and PostgreSQL as a bigint.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+# --- accounts ---------------------------------------------------------------------------------------------
+
+users = Table(
+    "users",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    main,
+    Column("id", String(32), primary_key=True),  # the access part of the key, not secret
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False),  # SHA-256 of the secret part, hexadecimal
+    Column("created", Double, nullable=False),
+    Column("last_used", Double, nullable=False, default=0.0),
+    Column("expires", Double, nullable=False, default=0.0),  # 0 never
+    Column("revoked", Boolean, nullable=False, default=False),
+    Column("lease", String(64), nullable=False, default=""),  # the attempt that it was made for
+)
+
+# --- projects ---------------------------------------------------------------------------------------------
+
+projects = Table(
+    "projects",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # the whole path
+    Column("description", Text, nullable=False, default=""),
+    Column("tags", LargeBinary, nullable=False),
+    Column("system_tags", LargeBinary, nullable=False),
+    Column("output_uri", Text, nullable=False, default=""),
+    Column("user", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("last_update", Double, nullable=False),
+)
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+tasks = Table(
+    "tasks",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text, nullable=False, default=""),
+    Column("status_message", Text, nullable=False, default=""),
+    Column("status_changed", Double, nullable=False),
+    Column("user", Text, nullable=False, default=""),
+    Column("comment", Text, nullable=False, default=""),
+    Column("parent", String(32), nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("started", Double, nullable=False, default=0.0),
+    Column("completed", Double, nullable=False, default=0.0),
+    Column("last_update", Double, nullable=False),
+    Column("last_iteration", BigInteger),
+    Column("progress", Double),
+    Column("revision", Integer, nullable=False, default=0),
+    Column("output_uri", Text, nullable=False, default=""),
+    Column("hidden", Boolean, nullable=False, default=False),  # archived or hidden by a system tag
+    Column("queue_id", String(32), nullable=False, default=""),
+    Column("worker", Text, nullable=False, default=""),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("lease", String(64)),  # token of the attempt that runs now
+    Column("tags", LargeBinary, nullable=False),  # msgpack list; task_tags is its index
+    Column("system_tags", LargeBinary, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # msgpack: execution, parameters, configuration, ...
+    Index("ix_tasks_project_update", "project_id", "hidden", "last_update"),
+    Index("ix_tasks_update", "hidden", "last_update"),
+    Index("ix_tasks_status", "status", "last_update"),
+    Index("ix_tasks_name", "name"),
+    Index("ix_tasks_parent", "parent"),
+)
+
+task_tags = Table(
+    "task_tags",
+    main,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("system", Boolean, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Index("ix_task_tags_tag", "tag", "system", "task_id"),
+)
+
+# Parameters (`parameters.SECTION/NAME`), last metrics (`metrics.TITLE/SERIES`, with `:min`, `:max`) and user
+# properties (`properties.NAME`) of every task, typed, for filters and sorting. The document is the truth for
+# parameters and properties, telemetry for metrics.
+task_values = Table(
+    "task_values",
+    main,
+    Column("key", Text, primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Double),
+    Column("text", Text),
+    Index("ix_task_values_task", "task_id", "key"),
+    Index("ix_task_values_number", "key", "number", "task_id"),
+)
+
+# How far the records of each writer are applied to this database. `closed`: its results were reset away and
+# what still comes from it is answered with Discarded.
+writers = Table(
+    "writers",
+    main,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("writer", String(64), primary_key=True),
+    Column("events", BigInteger, nullable=False, default=0),
+    Column("closed", Boolean, nullable=False, default=False),
+)
+
+# Tasks whose telemetry and blobs are still to be deleted: written in the transaction that deleted them.
+deletions = Table(
+    "deletions",
+    main,
+    Column("task_id", String(32), primary_key=True),
+    Column("results_only", Boolean, nullable=False, default=False),
+    Column("created", Double, nullable=False),
+)
+
+# --- artifacts, models, blobs -----------------------------------------------------------------------------
+
+artifacts = Table(
+    "artifacts",
+    main,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", String(64), nullable=False, default="", index=True),
+    Column("created", Double, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.artifact.Artifact
+)
+
+models = Table(
+    "models",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, index=True),
+    Column("project", Text, nullable=False, default=""),
+    Column("task_id", String(32), nullable=False, default="", index=True),  # what made it; may be gone
+    Column("digest", String(64), nullable=False, default="", index=True),
+    Column("framework", Text, nullable=False, default=""),
+    Column("published", Boolean, nullable=False, default=False),
+    Column("created", Double, nullable=False),
+    Column("last_update", Double, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.artifact.Model
+)
+
+model_tags = Table(
+    "model_tags",
+    main,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", Text, primary_key=True),
+)
+
+model_links = Table(
+    "model_links",
+    main,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("direction", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("model_id", String(32), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    main,
+    Column("digest", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+# --- queues and workers -----------------------------------------------------------------------------------
+
+queues = Table(
+    "queues",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False, default=""),
+    Column("tags", LargeBinary, nullable=False),
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("on_lost", Text, nullable=False, default="requeue"),
+    Column("max_attempts", Integer, nullable=False, default=3),
+    Column("created", Double, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    main,
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("queue_id", ForeignKey("queues.id"), nullable=False),
+    Column("rank", Double, nullable=False),  # order inside the queue; the lowest goes first
+    Column("user", Text, nullable=False, default=""),
+    Column("enqueued", Double, nullable=False),
+    Index("ix_entries_order", "queue_id", "rank"),
+)
+
+workers = Table(
+    "workers",
+    main,
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("user", Text, nullable=False, default=""),
+    Column("queues", LargeBinary, nullable=False),  # msgpack list of queue ids, in the worker's order
+    Column("slots", Integer, nullable=False),
+    Column("version", Text, nullable=False, default=""),
+    Column("machine", LargeBinary, nullable=False),  # msgpack of domain.queue.Machine
+    Column("lease_seconds", Double, nullable=False, default=30.0),
+    Column("draining", Boolean, nullable=False, default=False),
+    Column("registered", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    main,
+    Column("token", String(64), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("worker_id", String(64), nullable=False, index=True),
+    Column("queue_id", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("expires", Double, nullable=False, index=True),
+    Column("phase", Text, nullable=False, default=""),
+    Column("stop", Boolean, nullable=False, default=False),
+    Column("stop_reason", Text, nullable=False, default=""),
+    Column("outcome", Text, nullable=False, default=""),  # empty while it is open
+    Column("created", Double, nullable=False),
+)
+
+# --- telemetry --------------------------------------------------------------------------------------------
+
+series = Table(
+    "series",
+    telemetry,
+    Column("id", Serial, primary_key=True),
+    Column("task_id", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("series", Text, nullable=False),
+    Column("count", BigInteger, nullable=False, default=0),
+    Column("summary", LargeBinary, nullable=False),  # msgpack of domain.metrics.SeriesSummary
+    Column("dirty", Boolean, nullable=False, default=False),  # the summary is not yet in main's task_values
+    UniqueConstraint("task_id", "title", "series"),
+    Index("ix_series_dirty", "dirty"),
+)
+
+# The numbers that a writer gave to its series.
+series_numbers = Table(
+    "series_numbers",
+    telemetry,
+    Column("task_id", String(32), primary_key=True),
+    Column("writer", String(64), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("series_id", Serial, nullable=False),
+)
+
+chunks = Table(
+    "chunks",
+    telemetry,
+    Column("series_id", Serial, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # number of its first point
+    Column("count", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+console = Table(
+    "console",
+    telemetry,
+    Column("task_id", String(32), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # from 1 on, within the task
+    Column("stream", Text, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+plots = Table(
+    "plots",
+    telemetry,
+    Column("task_id", String(32), primary_key=True),
+    Column("title", Text, primary_key=True),
+    Column("series", Text, primary_key=True),
+    Column("iteration", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("figure", LargeBinary, nullable=False),  # zstd of the plotly JSON
+)
+
+marks = Table(
+    "marks",
+    telemetry,
+    Column("task_id", String(32), primary_key=True),
+    Column("writer", String(64), primary_key=True),
+    Column("events", BigInteger, nullable=False, default=0),
+    Column("rows", BigInteger, nullable=False, default=0),
+    Column("stdout", BigInteger, nullable=False, default=0),
+    Column("stderr", BigInteger, nullable=False, default=0),
+    Column("report", BigInteger, nullable=False, default=0),
+)
