@@ -52,7 +52,7 @@ keys = Table(
     "keys",
     main,
     Column("id", String(32), primary_key=True),  # the access part of the key, not secret
-    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user_id", String(32), ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("label", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("secret_hash", Text, nullable=False),  # SHA-256 of the secret part, hexadecimal
@@ -86,7 +86,7 @@ tasks = Table(
     main,
     Column("id", String(32), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("project_id", String(32), ForeignKey("projects.id"), nullable=False),
     Column("type", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("status_reason", Text, nullable=False, default=""),
@@ -121,7 +121,7 @@ tasks = Table(
 task_tags = Table(
     "task_tags",
     main,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("system", Boolean, primary_key=True),
     Column("tag", Text, primary_key=True),
     Index("ix_task_tags_tag", "tag", "system", "task_id"),
@@ -134,7 +134,7 @@ task_values = Table(
     "task_values",
     main,
     Column("key", Text, primary_key=True),
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Double),
     Column("text", Text),
     Index("ix_task_values_task", "task_id", "key"),
@@ -146,7 +146,7 @@ task_values = Table(
 writers = Table(
     "writers",
     main,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("writer", String(64), primary_key=True),
     Column("events", BigInteger, nullable=False, default=0),
     Column("closed", Boolean, nullable=False, default=False),
@@ -166,7 +166,7 @@ deletions = Table(
 artifacts = Table(
     "artifacts",
     main,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("name", Text, primary_key=True),
     Column("digest", String(64), nullable=False, default="", index=True),
     Column("created", Double, nullable=False),
@@ -191,14 +191,14 @@ models = Table(
 model_tags = Table(
     "model_tags",
     main,
-    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", String(32), ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
     Column("tag", Text, primary_key=True),
 )
 
 model_links = Table(
     "model_links",
     main,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("direction", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("model_id", String(32), nullable=False, index=True),
@@ -231,8 +231,8 @@ queues = Table(
 entries = Table(
     "entries",
     main,
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
-    Column("queue_id", ForeignKey("queues.id"), nullable=False),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("queue_id", String(32), ForeignKey("queues.id"), nullable=False),
     Column("rank", Double, nullable=False),  # order inside the queue; the lowest goes first
     Column("user", Text, nullable=False, default=""),
     Column("enqueued", Double, nullable=False),
@@ -259,7 +259,7 @@ leases = Table(
     "leases",
     main,
     Column("token", String(64), primary_key=True),
-    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("worker_id", String(64), nullable=False, index=True),
     Column("queue_id", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
