@@ -1,8 +1,9 @@
 """How a program finds its server: environment variables, or the file that the server wrote on this machine.
 
 Order: `TASKLOOM_URL` with `TASKLOOM_API_KEY`; else `connection.json` in the data folder (`TASKLOOM_DATA`,
-by default `~/.taskloom`), which a server writes with mode 0600 when it starts. `TASKLOOM_URL` alone takes
-the key from the file. Neither: no server, and journals wait.
+by default `~/.taskloom`), which a server writes with mode 0600 when it starts. The file's key is sent to the
+file's own address only, so that a `TASKLOOM_URL` that points elsewhere never learns it. Neither: no server, and
+journals wait.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def find_address(environ: Mapping[str, str] = os.environ) -> Address | None:
     if not url or not key:
         written = read_connection(data_folder(environ))
         if written is not None:
-            key = key or written.api_key
             url = url or written.url
+            if url == written.url:
+                key = key or written.api_key
     if not url:
         return None
     if not url.startswith(("http://", "https://")):
