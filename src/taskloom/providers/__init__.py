@@ -1,1 +1,1 @@
-""""""
+"""Places to run something: one contract, and the implementations that keep it."""
