@@ -13,6 +13,7 @@
     ├── Discarded           410  the results of this writer were reset or deleted; it may forget them
     ├── TooLarge            413  over a written limit
     ├── DigestMismatch      422  the bytes do not have the digest they were announced with
+    ├── TooMany             429  too many wrong keys or requests; `retry_after` says when to come back
     ├── ServerFault         500  ours; recorded in the server's log under the given id
     ├── Unavailable         503  try again later
     ├── StorageFull         507  the server's disk is full; reads go on
@@ -92,6 +93,11 @@ class TooLarge(TaskloomError):
 class DigestMismatch(TaskloomError):
     code = "digest_mismatch"
     http_status = 422
+
+
+class TooMany(TaskloomError):
+    code = "too_many"
+    http_status = 429
 
 
 class ServerFault(TaskloomError):

@@ -1,0 +1,1 @@
+"""Users and API keys: who asks, and what they may do."""

@@ -1,0 +1,1 @@
+"""Projects: shelves of tasks, nested by slashes in their names."""
