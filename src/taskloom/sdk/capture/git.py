@@ -1,0 +1,301 @@
+"""Which code runs: repository, branch, commit and everything that was not pushed, as one diff.
+
+A worker on another machine can only fetch what the remote has, so the diff starts from the last commit that
+a remote-tracking branch holds: commits that were never pushed are part of it, like staged and unstaged
+changes. Untracked files are not (git does not know them), but for the entry script itself. Without a
+repository the script's text is the code; a console or a notebook has no script, and only Python's version is
+told.
+
+Nothing here raises: when git is missing, slow or refuses, the script's text is captured with a last line
+that says why. A diff that cannot be carried is replaced by a sentence that does not apply as a diff, because
+running other code than was recorded would be worse than failing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+MAX_CODE = 6 << 20  # bytes of a diff or script; below the journal's limit for one record
+SHORT_TIMEOUT, DIFF_TIMEOUT = 10.0, 60.0
+
+_log = logging.getLogger("taskloom")
+_SECRET_WORD = re.compile(r"token|secret|password|passwd|apikey|api_key", re.IGNORECASE)
+_CODING = re.compile(r"^([ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+", re.ASCII)
+_DIFF = [
+    *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
+    *("--ignore-submodules=all", "--submodule=short"),
+]
+
+
+class _GitTrouble(Exception):
+    """Why git could not tell; never leaves this file."""
+
+
+class _LeftOut(Exception):
+    """Why the changes cannot be carried: the sentence that stands for the diff. Never leaves this file."""
+
+
+@dataclass(frozen=True)
+class _Git:
+    """The git command in one folder, without prompts, hooks of its own, or programs that a repository names."""
+
+    folder: Path
+
+    def run(self, *arguments: str, timeout: float = SHORT_TIMEOUT, ok: tuple[int, ...] = (0,)) -> bytes:
+        command = ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise _GitTrouble(f"git {arguments[0]} took longer than {timeout:g} s") from None
+        except OSError as error:
+            raise _GitTrouble(f"git cannot be run: {error.strerror}") from None
+        if done.returncode not in ok:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            raise _GitTrouble(f"git {arguments[0]}: {said[0]}")
+        return done.stdout
+
+    def line(self, *arguments: str) -> str:
+        """One line of answer, empty when git has none (exit status 1 or 128 of a question)."""
+        return os.fsdecode(self.run(*arguments, ok=(0, 1, 128))).removesuffix("\n")
+
+
+def capture_code(script: Path | None, cwd: Path) -> dict[str, Any]:
+    """Fields of `domain.execution.Execution` that say which code runs; `python` is always among them.
+
+    script: the file that Python was started with; None in a console or notebook. cwd: where it was started.
+    """
+    found: dict[str, Any] = {"python": platform.python_version()}
+    if script is None:
+        return found
+    script = (cwd / script).resolve()  # Python itself looks for modules beside a link's target
+    try:
+        root = _root(script)
+        if root is not None:
+            return found | _from_repository(_Git(root), script, cwd)
+        note = ""
+    except _GitTrouble as trouble:
+        note = str(trouble)
+        _log.warning("taskloom: the repository of %s was not recorded: %s", script.name, note)
+    return found | {"entry_point": script.name, "working_dir": ".", "diff": _script_text(script, note)}
+
+
+def strip_credentials(url: str) -> str:
+    """The remote's address without user, password and tokens; `git@host:path` keeps its user, who is no secret."""
+    if "://" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return re.sub(r"//[^/@]*@", "//", url)
+    if ":" in host:
+        host = f"[{host}]"
+    user = f"{parts.username}@" if parts.username and parts.scheme in {"ssh", "git+ssh"} else ""
+    query = "" if _SECRET_WORD.search(parts.query) else parts.query
+    return urlunsplit((parts.scheme, f"{user}{host}{port}", parts.path, query, parts.fragment))
+
+
+def last_pushed(folder: Path, remote: str) -> str:
+    """The newest commit on HEAD's first-parent line that `remote` is known to have; empty when there is none."""
+    git = _Git(folder)
+    line = ["rev-list", "--first-parent", "--reverse", "HEAD", "--not", f"--remotes={remote}"]
+    unpushed = git.run(*line, timeout=DIFF_TIMEOUT).decode().split()
+    if not unpushed:
+        return git.line("rev-parse", "--verify", "--quiet", "HEAD")
+    return git.line("rev-parse", "--verify", "--quiet", f"{unpushed[0]}^")
+
+
+def chosen_remote(folder: Path, branch: str) -> tuple[str, str]:
+    """Name and address of the remote to fetch from: the branch's own, else `origin`, else the first; or none."""
+    git = _Git(folder)
+    names = git.line("remote").split("\n")
+    own = git.line("config", "--get", f"branch.{branch}.remote") if branch else ""
+    name = next((name for name in (own, "origin", names[0]) if name and name in names), "")
+    address = git.line("remote", "get-url", "--", name) if name else ""
+    if address and "://" not in address and not re.match(r"[^/]+:", address):
+        address = os.path.abspath(folder / address)  # noqa: PTH100 - a remote on this machine
+    return name, strip_credentials(address)
+
+
+def _root(script: Path) -> Path | None:
+    """The repository's root, or None when there is none around the script."""
+    top = _Git(script.parent)
+    try:
+        said = top.run("rev-parse", "--show-toplevel")
+    except _GitTrouble as trouble:
+        if "not a git repository" in str(trouble) or "must be run in a work tree" in str(trouble):
+            return None
+        if not any((folder / ".git").exists() for folder in script.parents):
+            return None  # git is missing, and so is a repository
+        raise
+    return Path(os.fsdecode(said).removesuffix("\n"))
+
+
+def _from_repository(git: _Git, script: Path, cwd: Path) -> dict[str, Any]:
+    head = git.line("rev-parse", "--verify", "--quiet", "HEAD")
+    branch = git.line("symbolic-ref", "--quiet", "--short", "HEAD")
+    name, address = chosen_remote(git.folder, branch)
+    commit = last_pushed(git.folder, name) if head and address else ""
+    if not commit:  # nothing of this history is on a remote: only this machine can fetch it
+        address, commit = str(git.folder), head
+    if not commit:
+        raise _GitTrouble("the repository has no commit yet")
+    try:
+        diff = _changes(git, commit, script)
+    except _LeftOut as reason:
+        diff = f"# {reason}\n"
+        _log.warning("taskloom: %s", reason)
+    return {
+        "repository": address,
+        "branch": branch,
+        "commit": commit,
+        "diff": diff,
+        **_entry(git.folder, script, cwd),
+    }
+
+
+def _changes(git: _Git, base: str, script: Path) -> str:
+    """Everything since `base` that git knows of, and the entry script. Whole, or `_LeftOut`."""
+    diff = _diff(git, base)
+    if not git.run("ls-files", "--", os.path.relpath(script, git.folder)):
+        diff += _new_file(git, script)
+    if (size := len(diff.encode())) > MAX_CODE:
+        raise _too_large(size)
+    return diff
+
+
+def _entry(root: Path, script: Path, cwd: Path) -> dict[str, str]:
+    """Entry point and working folder. A start from outside the repository is told as one from its root."""
+    place = cwd.resolve()
+    if not place.is_relative_to(root):
+        place = root
+    module = _started_module(script)
+    if module and place == root and cwd.resolve() != root:
+        place = _import_root(script, module)
+    entry = f"-m {module}" if module else os.path.relpath(script, place)
+    return {"entry_point": entry, "working_dir": os.path.relpath(place, root)}
+
+
+def _started_module(script: Path) -> str:
+    """`pkg.mod` when this process was started as `python -m pkg.mod`, and `script` is that module."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    file = getattr(main, "__file__", None)
+    if spec is None or not spec.name or not file or Path(file).resolve() != script:
+        return ""
+    return spec.name.removesuffix(".__main__")
+
+
+def _import_root(script: Path, module: str) -> Path:
+    depth = module.count(".") + (1 if script.name == "__main__.py" else 0)
+    return script.parents[depth]
+
+
+def _diff(git: _Git, base: str, *paths: str, renames: bool = True) -> str:
+    """Changes of the work tree since `base`, as text that `git apply` takes."""
+    options = [*_DIFF] if renames else [*_DIFF, "--no-renames"]
+    raw = git.run(*options, base, "--", *paths, timeout=DIFF_TIMEOUT)
+    if len(raw) > MAX_CODE:
+        raise _too_large(len(raw))
+    text = _text(raw)
+    if text is not None:
+        return text
+    if paths:
+        return _binary_diff(git, base, paths[0])
+    names = git.run("diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=all", base, "--")
+    changed = [os.fsdecode(name) for name in names.split(b"\0") if name]
+    return "".join(_diff(git, base, name, renames=False) for name in changed)
+
+
+def _binary_diff(git: _Git, base: str, path: str) -> str:
+    """The change of one file that is not UTF-8 text, told as a binary patch."""
+    with tempfile.NamedTemporaryFile("w", suffix=".attributes") as attributes:
+        attributes.write("* -diff\n")
+        attributes.flush()
+        setting = f"core.attributesFile={attributes.name}"
+        raw = git.run("-c", setting, *_DIFF, "--no-renames", base, "--", path, timeout=DIFF_TIMEOUT)
+    text = _text(raw)
+    return _told(text, path)
+
+
+def _new_file(git: _Git, script: Path) -> str:
+    """An untracked entry script as a diff that creates it."""
+    path = os.path.relpath(script, git.folder)
+    raw = git.run(*_DIFF, "--no-index", "--", os.devnull, path, ok=(0, 1))
+    text = _text(raw)
+    return _told(text, path)
+
+
+def _text(raw: bytes) -> str | None:
+    """None for bytes that a text field cannot hold unchanged."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def _told(text: str | None, path: str) -> str:
+    if text is None:
+        raise _LeftOut(f"The changes are not recorded: {path} is not UTF-8 text and is marked as text in git.")
+    return text
+
+
+def _too_large(size: int) -> _LeftOut:
+    return _LeftOut(
+        f"The changes are not recorded: they have {size} bytes, more than {MAX_CODE}. "
+        "Commit and push them (or the large file among them) to make the task repeatable."
+    )
+
+
+def _script_text(script: Path, note: str) -> str:
+    """The script as text, in UTF-8 whatever it was; a note becomes its last line."""
+    try:
+        raw = script.read_bytes()
+        if len(raw) > MAX_CODE:
+            return f"# The script is not recorded: it has {len(raw)} bytes, more than {MAX_CODE}.\n"
+        text = _text(raw)
+        if text is None:
+            with tokenize.open(script) as file:
+                lines = file.read().splitlines(keepends=True)
+            text = "".join([*(_CODING.sub(r"\1utf-8", line) for line in lines[:2]), *lines[2:]])
+    except (OSError, SyntaxError, UnicodeError) as error:
+        return f"# The script {script.name} could not be recorded: {error}\n"
+    if not note:
+        return text
+    return f"{text.rstrip()}\n# Taskloom recorded this file alone: {note}\n"
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, without what would point git elsewhere or start a program for it."""
+    unwanted: Sequence[str] = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF")
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    return kept | {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",  # the index of the user's own git command is left in peace
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_PAGER": "cat",
+        "LC_ALL": "C",
+    }
