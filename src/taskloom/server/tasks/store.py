@@ -1,0 +1,417 @@
+"""SQL of tasks: their rows, tags, filterable values, writers' marks and pending deletions.
+
+Knows shapes, not rules: which move is legal or who may edit is the service's business. Every function works on
+an open connection and leaves the transaction to its caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+
+from taskloom.domain.execution import Execution
+from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary, from_wire
+from taskloom.domain.parameters import Parameter, Sections, flatten, number
+from taskloom.domain.status import Status
+from taskloom.domain.task import ARCHIVED_TAG, HIDDEN_TAG, ConfigurationObject, Property, Task, TaskType
+from taskloom.server import db
+from taskloom.server.tables import (
+    deletions,
+    projects,
+    queues,
+    task_tags,
+    task_values,
+    tasks,
+    writers,
+)
+
+VALUE_TEXT = 1024  # characters of a value that filters and sorting see
+VALUE_KEY = 500  # characters of a key; a longer one is kept in the document but cannot be filtered by
+PAGE = 500  # ids in one IN list
+
+Value = tuple[float | None, str | None]
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What no query looks into. `opener` is the writer whose script runs the task when no worker does."""
+
+    execution: Execution = Execution()
+    parameters: Sections = {}
+    configuration: dict[str, ConfigurationObject] = {}
+    properties: dict[str, Property] = {}
+    runtime: dict[str, Any] = {}
+    opener: str = ""
+
+
+DOCUMENT_FIELDS = frozenset(Document.__struct_fields__) - {"opener"}
+_tags_decoder = msgspec.msgpack.Decoder(tuple[str, ...])
+_document_decoder = msgspec.msgpack.Decoder(Document)
+_encode = msgspec.msgpack.Encoder().encode
+
+_LIGHT = (
+    *(c for c in tasks.c if c.name not in {"document", "hidden"}),
+    projects.c.name.label("project"),
+    queues.c.name.label("queue_name"),
+)
+_SOURCE = tasks.join(projects, projects.c.id == tasks.c.project_id).outerjoin(
+    queues, queues.c.id == tasks.c.queue_id
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A task as its row tells it (artifacts, models and metrics stand elsewhere), with what nobody is shown."""
+
+    task: Task
+    lease: str = ""
+    opener: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What decides whether a writer's batch may come in, read without the document."""
+
+    status: Status
+    status_message: str
+    lease: str
+    last_update: float
+    project: str
+    events: int | None  # None: nothing has come from this writer yet
+    closed: bool
+    purging: bool
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def find(connection: Connection, task_id: str) -> Found | None:
+    row = connection.execute(_whole().where(tasks.c.id == task_id)).one_or_none()
+    return None if row is None else _found(row)
+
+
+def find_many(connection: Connection, ids: Sequence[str], *, documents: bool) -> dict[str, Task]:
+    """The tasks that are there. Without `documents` what stands in them is left empty and not read."""
+    statement = _whole() if documents else select(*_LIGHT).select_from(_SOURCE)
+    told: dict[str, Task] = {}
+    for start in range(0, len(ids), PAGE):
+        for row in connection.execute(statement.where(tasks.c.id.in_(list(ids[start : start + PAGE])))):
+            told[row.id] = _found(row).task
+    return told
+
+
+def status_of(connection: Connection, task_id: str) -> Status | None:
+    found = connection.execute(select(tasks.c.status).where(tasks.c.id == task_id)).scalar_one_or_none()
+    return None if found is None else Status(found)
+
+
+def gate(connection: Connection, task_id: str, writer: str) -> Gate | None:
+    """One read that tells everything a batch without records needs; None when there is no such task."""
+    mark = and_(writers.c.task_id == tasks.c.id, writers.c.writer == writer)
+    row = connection.execute(
+        select(
+            tasks.c.status,
+            tasks.c.status_message,
+            tasks.c.lease,
+            tasks.c.last_update,
+            projects.c.name,
+            writers.c.events,
+            writers.c.closed,
+            deletions.c.task_id,
+        )
+        .select_from(
+            tasks.join(projects, projects.c.id == tasks.c.project_id)
+            .outerjoin(writers, mark)
+            .outerjoin(deletions, deletions.c.task_id == tasks.c.id)
+        )
+        .where(tasks.c.id == task_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    status, message, lease, last_update, project, events, closed, purging = row
+    return Gate(
+        Status(status), message, lease or "", last_update, project, events, bool(closed), purging is not None
+    )
+
+
+def ids_in_projects(connection: Connection, project_ids: Sequence[str]) -> list[tuple[str, Status]]:
+    found = connection.execute(select(tasks.c.id, tasks.c.status).where(tasks.c.project_id.in_(list(project_ids))))
+    return [(task_id, Status(status)) for task_id, status in found]
+
+
+def projects_under(connection: Connection, path: str) -> list[str]:
+    """Ids of the project and of those below it."""
+    start = f"{path}/"
+    below = func.substr(projects.c.name, 1, len(start)) == start
+    return list(connection.execute(select(projects.c.id).where(or_(projects.c.name == path, below))).scalars())
+
+
+def _whole() -> Select[Any]:
+    return select(*_LIGHT, tasks.c.document).select_from(_SOURCE)
+
+
+def _found(row: Row[Any]) -> Found:
+    values = cast("dict[str, Any]", dict(row._mapping))  # pyright: ignore[reportPrivateUsage]
+    document = _document_decoder.decode(values.pop("document")) if "document" in values else Document()
+    lease = values.pop("lease") or ""
+    values["type"] = TaskType(values["type"])
+    values["status"] = Status(values["status"])
+    values["tags"] = _tags_decoder.decode(values["tags"])
+    values["system_tags"] = _tags_decoder.decode(values["system_tags"])
+    values["queue"] = values.pop("queue_id")
+    values["queue_name"] = values["queue_name"] or ""
+    return Found(
+        Task(
+            **values,
+            execution=document.execution,
+            parameters=document.parameters,
+            configuration=document.configuration,
+            properties=document.properties,
+            runtime=document.runtime,
+        ),
+        lease,
+        document.opener,
+    )
+
+
+# --- writing ----------------------------------------------------------------------------------------------
+
+_PLAIN = (
+    "name",
+    "project_id",
+    "type",
+    "status",
+    "status_reason",
+    "status_message",
+    "status_changed",
+    "user",
+    "comment",
+    "parent",
+    "created",
+    "started",
+    "completed",
+    "last_update",
+    "last_iteration",
+    "progress",
+    "revision",
+    "output_uri",
+    "worker",
+    "attempt",
+)
+
+
+def add(connection: Connection, task: Task, *, opener: str = "") -> None:
+    """A new row; the task's project must be there."""
+    connection.execute(
+        insert(tasks).values(
+            id=task.id,
+            queue_id=task.queue,
+            hidden=_hidden(task),
+            tags=_encode(task.tags),
+            system_tags=_encode(task.system_tags),
+            document=_encode(_document(task, opener)),
+            **{name: getattr(task, name) for name in _PLAIN},
+        )
+    )
+    _set_tags(connection, task.id, (), task.tags, system=False)
+    _set_tags(connection, task.id, (), task.system_tags, system=True)
+    _set_values(connection, task.id, {}, _values(task))
+
+
+def change(connection: Connection, found: Found, task: Task, *, opener: str | None = None) -> None:
+    """Write what differs between the task that was found and what it shall be; its state is `move`'s."""
+    before = found.task
+    opener = found.opener if opener is None else opener
+    columns: dict[str, Any] = {
+        name: getattr(task, name)
+        for name in _PLAIN
+        if name != "status" and getattr(task, name) != getattr(before, name)
+    }
+    if task.tags != before.tags:
+        columns["tags"] = _encode(task.tags)
+        _set_tags(connection, task.id, before.tags, task.tags, system=False)
+    if task.system_tags != before.system_tags:
+        columns["system_tags"] = _encode(task.system_tags)
+        columns["hidden"] = _hidden(task)
+        _set_tags(connection, task.id, before.system_tags, task.system_tags, system=True)
+    document = _document(task, opener)
+    if document != _document(before, found.opener):
+        columns["document"] = _encode(document)
+        _set_values(connection, task.id, _values(before), _values(task))
+    if columns:
+        connection.execute(update(tasks).where(tasks.c.id == task.id).values(**columns))
+
+
+def move(
+    connection: Connection,
+    task_id: str,
+    found: Status,
+    target: Status,
+    *,
+    lease: str | None = None,
+    **columns: Any,
+) -> bool:
+    """Change the state if it is still the one that was found (and the lease is still this one)."""
+    statement = update(tasks).where(tasks.c.id == task_id, tasks.c.status == found.value)
+    if lease is not None:
+        statement = statement.where(tasks.c.lease == lease)
+    return connection.execute(statement.values(status=target.value, **columns)).rowcount == 1
+
+
+def touch(connection: Connection, task_id: str, now: float) -> None:
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(last_update=now))
+
+
+def remove(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Rows that name a task go with it (tags, values, marks, queue entry, leases, artifacts, links)."""
+    for start in range(0, len(task_ids), PAGE):
+        connection.execute(delete(tasks).where(tasks.c.id.in_(list(task_ids[start : start + PAGE]))))
+
+
+def _document(task: Task, opener: str) -> Document:
+    return Document(task.execution, task.parameters, task.configuration, task.properties, task.runtime, opener)
+
+
+def _hidden(task: Task) -> bool:
+    return not {ARCHIVED_TAG, HIDDEN_TAG}.isdisjoint(task.system_tags)
+
+
+def _set_tags(
+    connection: Connection, task_id: str, before: Sequence[str], after: Sequence[str], *, system: bool
+) -> None:
+    gone, come = set(before) - set(after), set(after) - set(before)
+    if gone:
+        connection.execute(
+            delete(task_tags).where(
+                task_tags.c.task_id == task_id, task_tags.c.system == system, task_tags.c.tag.in_(sorted(gone))
+            )
+        )
+    if come:
+        connection.execute(
+            insert(task_tags), [{"task_id": task_id, "system": system, "tag": tag} for tag in sorted(come)]
+        )
+
+
+# --- filterable values ------------------------------------------------------------------------------------
+
+
+def write_metrics(connection: Connection, task_id: str, summaries: Iterable[SeriesSummary]) -> None:
+    """Last, minimum and maximum of series as absolute values, and the last iteration that they tell."""
+    values: dict[str, Value] = {}
+    last: int | None = None
+    for summary in summaries:
+        key = f"metrics.{summary.title}/{summary.series}"
+        values[key] = _metric(from_wire(summary.last))
+        values[f"{key}:min"] = _metric(from_wire(summary.min))
+        values[f"{key}:max"] = _metric(from_wire(summary.max))
+        if not summary.title.startswith(":") and summary.last_iteration != SINGLE_VALUE:
+            reached = max(summary.last_iteration, summary.min_iteration, summary.max_iteration)
+            last = reached if last is None else max(last, reached)
+    _put_values(connection, task_id, _storable(values))
+    if last is not None:
+        connection.execute(
+            update(tasks)
+            .where(tasks.c.id == task_id, func.coalesce(tasks.c.last_iteration < last, True))
+            .values(last_iteration=last)
+        )
+
+
+def clear_metrics(connection: Connection, task_id: str) -> None:
+    metrics = task_values.c.key.like("metrics.%")
+    connection.execute(delete(task_values).where(task_values.c.task_id == task_id, metrics))
+
+
+def _metric(value: float) -> Value:
+    return (None, "NaN") if math.isnan(value) else (value, None)
+
+
+def _values(task: Task) -> dict[str, Value]:
+    values = {f"parameters.{name}": _typed(parameter) for name, parameter in flatten(task.parameters).items()}
+    for name, text in task.properties.items():
+        values[f"properties.{name}"] = _typed(Parameter(text.value, text.type))
+    return _storable(values)
+
+
+def _typed(parameter: Parameter) -> Value:
+    found = number(parameter)
+    return (None if found is None or math.isnan(found) else found), parameter.value[:VALUE_TEXT]
+
+
+def _storable(values: dict[str, Value]) -> dict[str, Value]:
+    """PostgreSQL holds no NUL in text and no index entry of any length."""
+    return {
+        key.replace("\0", "\ufffd"): (value, text and text.replace("\0", "\ufffd"))
+        for key, (value, text) in values.items()
+        if len(key) <= VALUE_KEY
+    }
+
+
+def _set_values(connection: Connection, task_id: str, before: dict[str, Value], after: dict[str, Value]) -> None:
+    gone = sorted(set(before) - set(after))
+    for start in range(0, len(gone), PAGE):
+        keys = gone[start : start + PAGE]
+        connection.execute(
+            delete(task_values).where(task_values.c.task_id == task_id, task_values.c.key.in_(keys))
+        )
+    _put_values(connection, task_id, {k: v for k, v in after.items() if before.get(k) != v})
+
+
+def _put_values(connection: Connection, task_id: str, values: dict[str, Value]) -> None:
+    if not values:
+        return
+    statement = db.insert(connection, task_values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[task_values.c.key, task_values.c.task_id],
+            set_={"number": statement.excluded.number, "text": statement.excluded.text},
+        ),
+        [{"key": key, "task_id": task_id, "number": n, "text": t} for key, (n, t) in values.items()],
+    )
+
+
+# --- writers' marks, pending deletions --------------------------------------------------------------------
+
+
+def set_mark(connection: Connection, task_id: str, writer: str, events: int) -> None:
+    statement = db.insert(connection, writers).values(task_id=task_id, writer=writer, events=events, closed=False)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[writers.c.task_id, writers.c.writer], set_={"events": events}
+        )
+    )
+
+
+def close_writers(connection: Connection, task_id: str, *, besides: str = "") -> None:
+    """What these writers still send belongs to results that are gone."""
+    connection.execute(
+        update(writers).where(writers.c.task_id == task_id, writers.c.writer != besides).values(closed=True)
+    )
+
+
+def note_deletion(connection: Connection, task_ids: Sequence[str], now: float, *, results_only: bool) -> None:
+    statement = db.insert(connection, deletions)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[deletions.c.task_id], set_={"results_only": statement.excluded.results_only}
+        ),
+        [{"task_id": task_id, "results_only": results_only, "created": now} for task_id in task_ids],
+    )
+
+
+def pending_deletions(connection: Connection) -> list[str]:
+    return list(connection.execute(select(deletions.c.task_id)).scalars())
+
+
+def is_deleting(connection: Connection, task_id: str) -> bool:
+    return (
+        connection.execute(select(deletions.c.task_id).where(deletions.c.task_id == task_id)).first() is not None
+    )
+
+
+def forget_deletions(connection: Connection, task_ids: Sequence[str]) -> None:
+    for start in range(0, len(task_ids), PAGE):
+        connection.execute(delete(deletions).where(deletions.c.task_id.in_(list(task_ids[start : start + PAGE]))))
