@@ -1,0 +1,367 @@
+"""Sending one task's journals, exactly and in order; the same code in the companion process, in the worker
+and in `taskloom journal ship`.
+
+    shipping = Shipping(task_folder, Post(address))
+    step = shipping.step()        # sends what is there now; raises what only waiting can cure
+
+Order: the main writer first (it opens the task), its `Ended` last of all, so that a task that is over has
+everything. A batch is cut by size from the server's marks; what the server has acknowledged is written to
+`marks.json` before the next cut, and sending a cut again is harmless, so a crash at any point costs nothing.
+When to try again, and for how long, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from taskloom.domain.errors import (
+    BadInput,
+    BlobMissing,
+    Conflict,
+    DigestMismatch,
+    Discarded,
+    IllegalMove,
+    LeaseLost,
+    NotFound,
+    TooLarge,
+)
+from taskloom.domain.task import TaskEdit
+from taskloom.journal import layout
+from taskloom.journal.layout import Marks
+from taskloom.journal.post import Post, file_size
+from taskloom.journal.reader import Reader
+from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, ScalarColumns
+from taskloom.wire.operations import JOURNAL_MARKS, SHIP_JOURNAL
+from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record
+
+EVENT_BYTES = 1 << 20
+EVENT_COUNT = 5_000
+ROW_COUNT = 50_000
+CONSOLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one round did. `stop`: the server wants the script to end. `waiting`: something is still unsent."""
+
+    sent: int = 0  # bytes, about
+    stop: bool = False
+    waiting: bool = False
+
+
+@dataclass
+class _Cut:
+    """How much one batch may take; halved when the server finds it too large or cannot read it."""
+
+    events: int = EVENT_COUNT
+    rows: int = ROW_COUNT
+    console: int = CONSOLE_BYTES
+
+    def halve(self) -> bool:
+        if (self.events, self.rows, self.console) == (1, 0, 0):
+            return False
+        small = self.events <= 1 and self.rows <= 1 and self.console <= 1
+        self.rows, self.console = (0, 0) if small else (self.rows // 2, self.console // 2)
+        self.events = max(self.events // 2, 1)
+        return True
+
+
+class Shipping:
+    """One task's folder on its way to one server. Hold `ship.lock` (or be the only one) while using it.
+
+    `note` takes a line for the log when something could not be sent and was given up.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        post: Post,
+        note: Callable[[str], None] = lambda _: None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.folder = folder
+        self.post = post
+        self._note = note
+        self._progress = progress
+        self._readers: dict[Path, Reader] = {}
+        self._sent = 0
+        self._stop = False
+
+    # --- what there is ------------------------------------------------------------------------------------
+
+    def readers(self) -> list[Reader]:
+        """The writers of the task, main ones first. Looked up anew: children come at any time."""
+        folders = layout.writer_folders(self.folder)
+        self._readers = {path: self._readers.get(path) or Reader(path) for path in folders}
+        return list(self._readers.values())
+
+    def waiting(self) -> bool:
+        return any(not acknowledged(reader) for reader in self.readers())
+
+    def finish_dead(self) -> None:
+        """Write the end of a main writer whose process died without a word; not under a lease (its holder does)."""
+        for reader in self.readers():
+            meta = reader.meta
+            if meta.role != "main" or meta.lease or reader.ended() or not reader.record_count():
+                continue
+            lock = layout.try_lock(reader.folder / layout.LOCK_FILE)
+            if lock is None:
+                continue  # alive
+            try:
+                if not reader.ended():  # it may have ended between the two looks
+                    append_end(reader)
+            finally:
+                os.close(lock)
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    def step(self) -> Step:
+        """Send everything that is there now, but what waits for another writer.
+
+        Raises ServerAway, Unavailable, StorageFull, ServerFault (try again later), Unauthorized and Forbidden
+        (the key does not fit). Everything else is settled here and noted.
+        """
+        self._sent, self._stop = 0, False
+        readers = self.readers()
+        mains = [reader for reader in readers if reader.meta.role == "main"]
+        for reader in mains:
+            self._ship(reader, with_end=False)
+        for reader in readers:
+            if reader.meta.role != "main":
+                self._ship(reader, with_end=True)
+        for reader in mains:
+            self._ship(reader, with_end=True)
+        waiting = any(not acknowledged(reader) for reader in readers)
+        return Step(self._sent, self._stop, waiting)
+
+    def clean(self) -> bool:
+        """Remove the folders of dead writers that are acknowledged; True when the task's folder is gone."""
+        for reader in self.readers():
+            if layout.read_marks(reader.folder).refused or not acknowledged(reader) or reader.alive():
+                continue
+            if acknowledged(reader):  # once more: it may have written between the first look and its death
+                shutil.rmtree(reader.folder, ignore_errors=True)
+        if self.readers():
+            return False
+        for entry in self.folder.glob("*.tmp"):
+            entry.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / layout.FILES_FOLDER, ignore_errors=True)
+        for name in (layout.SHIP_LOG_FILE, layout.SHIP_LOCK_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        try:
+            self.folder.rmdir()  # refuses when a new writer came meanwhile
+        except OSError:
+            return not self.folder.exists()
+        return True
+
+    def _ship(self, reader: Reader, *, with_end: bool) -> None:
+        cut = _Cut()
+        while True:
+            marks = layout.read_marks(reader.folder)
+            if marks.refused:
+                return
+            batch = self._cut_batch(reader, marks, cut, with_end=with_end)
+            if batch is None:
+                return
+            try:
+                self._upload(batch.events)
+                answer = self.post.call(SHIP_JOURNAL, batch, task=reader.meta.task)
+            except (Discarded, LeaseLost, NotFound, TooLarge, BadInput, Conflict, DigestMismatch) as error:
+                if not self._settle(reader, marks, batch, cut, error):
+                    return
+                continue
+            self._acknowledge(reader, marks, batch, answer)
+            if _behind(answer, marks) or not _moved(answer, marks):
+                return  # the server did not take it and did not say why: the next round asks again
+
+    def _cut_batch(self, reader: Reader, marks: Marks, cut: _Cut, *, with_end: bool) -> JournalBatch | None:
+        # Rows are counted before records are looked at: a series is named before its first row, so records
+        # read later name every row counted earlier.
+        columns = reader.columns(marks.rows, cut.rows) if cut.rows else None
+        events = reader.records(marks.events, EVENT_BYTES)[: cut.events]
+        whole = marks.events + len(events) == reader.record_count()
+        held = False
+        if not with_end:
+            ends = next((n for n, record in enumerate(events) if isinstance(record, Ended)), None)
+            if ends is not None:
+                events, held = events[:ends], True
+        if not whole and not held:
+            columns = None
+        console = self._console(reader, marks, cut.console) if cut.console else []
+        if not (events or columns or console):
+            return None
+        return JournalBatch(
+            writer=reader.meta.writer,
+            lease=reader.meta.lease,
+            iteration_offset=reader.meta.iteration_offset,
+            events_start=marks.events,
+            events=events,
+            scalars=columns,
+            console=console,
+        )
+
+    def _console(self, reader: Reader, marks: Marks, limit: int) -> list[ConsoleBytes]:
+        found: list[ConsoleBytes] = []
+        for stream in layout.STREAMS:
+            start = marks.console.get(stream, 0)
+            data = reader.console(stream, start, limit)
+            if data:
+                found.append(ConsoleBytes(stream=stream, start=start, data=data, time=time.time()))
+        return found
+
+    def _acknowledge(self, reader: Reader, marks: Marks, batch: JournalBatch, answer: JournalMarks) -> None:
+        fresh = Marks(events=answer.events, rows=answer.rows, console={**marks.console, **answer.console})
+        layout.write_whole(reader.folder / layout.MARKS_FILE, fresh)
+        sent = _batch_size(batch)
+        self._sent += sent
+        self._progress(sent)
+        self._stop = self._stop or answer.stop
+        self._forget_files(batch.events[: max(answer.events - batch.events_start, 0)])
+
+    # --- bytes --------------------------------------------------------------------------------------------
+
+    def _upload(self, events: list[Record]) -> None:
+        """The bytes first: the server refuses a record that names bytes it does not hold."""
+        for digest in _digests(events):
+            path = self.folder / layout.FILES_FOLDER / digest
+            if path.exists():
+                self.post.put_file(path, digest, self._progress)
+
+    def _forget_files(self, events: list[Record]) -> None:
+        for digest in _digests(events):
+            (self.folder / layout.FILES_FOLDER / digest).unlink(missing_ok=True)
+
+    # --- refusals -----------------------------------------------------------------------------------------
+
+    def _settle(self, reader: Reader, marks: Marks, batch: JournalBatch, cut: _Cut, error: Exception) -> bool:
+        """What a refusal means for this writer; True when the next cut may be tried at once."""
+        text = str(error)
+        match error:
+            case Discarded():
+                self._refuse(reader, marks, f"discarded: {text}")
+                if not reader.alive():
+                    shutil.rmtree(reader.folder, ignore_errors=True)
+                return False
+            case NotFound():
+                return self._unknown_task(reader, marks, batch, text)
+            case LeaseLost() | IllegalMove():
+                self._refuse(reader, marks, text)
+                return False
+            case BlobMissing() | DigestMismatch() | TooLarge() | BadInput():
+                return cut.halve() or self._step_over(reader, marks, batch, text)
+            case _:
+                return self._adopt_marks(reader, marks, text)
+
+    def _unknown_task(self, reader: Reader, marks: Marks, batch: JournalBatch, text: str) -> bool:
+        """A child's task appears when the main writer's `Opened` is applied. A main one's went missing: when it
+        begins with `Opened` this is another server, which gets everything from the start.
+        """
+        if reader.meta.role != "main" or not reader.opened():
+            if not any(other.meta.role == "main" for other in self.readers()):
+                self._note(f"task {reader.meta.task} is not known to the server (yet): {text}")
+            return False
+        if batch.events_start == 0 and not batch.events:
+            return False
+        if marks == Marks():
+            self._refuse(reader, marks, text)
+            return False
+        layout.write_whole(reader.folder / layout.MARKS_FILE, Marks())
+        return True
+
+    def _adopt_marks(self, reader: Reader, marks: Marks, text: str) -> bool:
+        """A gap: the server has less (it was restored from a backup) or more than we think; it says how far."""
+        answer = self.post.call(JOURNAL_MARKS, task=reader.meta.task, writer=reader.meta.writer)
+        fresh = Marks(events=answer.events, rows=answer.rows, console=answer.console)
+        if fresh == Marks(events=marks.events, rows=marks.rows, console=marks.console):
+            self._refuse(reader, marks, text)
+            return False
+        layout.write_whole(reader.folder / layout.MARKS_FILE, fresh)
+        return True
+
+    def _step_over(self, reader: Reader, marks: Marks, batch: JournalBatch, text: str) -> bool:
+        """One record that can never be taken must not hold up all that follow: an empty edit goes in its place."""
+        if not batch.events:
+            self._refuse(reader, marks, text)
+            return False
+        record = batch.events[0]
+        if isinstance(record, Opened):
+            self._refuse(reader, marks, text)
+            return False
+        self._note(f"record {batch.events_start} ({type(record).__name__}) was refused and is left out: {text}")
+        empty = Edited(edit=TaskEdit(), time=time.time())
+        alone = msgspec.structs.replace(batch, events=[empty], scalars=None, console=[])
+        answer = self.post.call(SHIP_JOURNAL, alone, task=reader.meta.task)
+        self._acknowledge(reader, marks, alone, answer)
+        return answer.events > marks.events
+
+    def _refuse(self, reader: Reader, marks: Marks, text: str) -> None:
+        self._note(f"writer {reader.meta.writer} of task {reader.meta.task} is kept aside: {text}")
+        layout.write_whole(
+            reader.folder / layout.MARKS_FILE, msgspec.structs.replace(marks, refused=text or "refused")
+        )
+
+
+def append_end(reader: Reader) -> None:
+    """The last word for a process that had none. The caller holds the writer's lock."""
+    record = Ended(status="failed", time=time.time(), reason="the process ended without a word (killed?)")
+    data = msgspec.msgpack.encode(record)
+    path = reader.folder / layout.EVENTS_FILE
+    with path.open("r+b") as file:
+        file.truncate(reader.records_end())  # half a record of the killed process
+        file.seek(0, 2)
+        file.write(layout.LENGTH.pack(len(data)) + data)
+
+
+def acknowledged(reader: Reader) -> bool:
+    """Whether the server has everything that is in the writer's folder (or never will)."""
+    marks = layout.read_marks(reader.folder)
+    if marks.refused:
+        return True
+    return (
+        marks.rows >= reader.row_count()
+        and marks.events >= reader.record_count()
+        and all(marks.console.get(s, 0) >= reader.console_size(s) for s in layout.STREAMS)
+    )
+
+
+def unsent_bytes(reader: Reader) -> int:
+    """About how many bytes of the writer's streams the server does not have yet."""
+    marks = layout.read_marks(reader.folder)
+    rows = max(reader.row_count() - marks.rows, 0) * layout.ROW_BYTES
+    events = file_size(reader.folder / layout.EVENTS_FILE) if marks.events < reader.record_count() else 0
+    console = sum(max(reader.console_size(s) - marks.console.get(s, 0), 0) for s in layout.STREAMS)
+    return rows + events + console
+
+
+def _digests(events: list[Record]) -> list[str]:
+    found: list[str] = []
+    for record in events:
+        if isinstance(record, ArtifactStored):
+            found.append(record.artifact.digest)
+        elif isinstance(record, ModelStored):
+            found.append(record.model.digest)
+    return [digest for digest in dict.fromkeys(found) if digest]
+
+
+def _batch_size(batch: JournalBatch) -> int:
+    rows = _row_bytes(batch.scalars) if batch.scalars else 0
+    return rows + sum(len(piece.data) for piece in batch.console) + 200 * len(batch.events)
+
+
+def _row_bytes(columns: ScalarColumns) -> int:
+    return len(columns.series) + len(columns.iteration) + len(columns.value) + len(columns.time)
+
+
+def _moved(answer: JournalMarks, marks: Marks) -> bool:
+    return (answer.events, answer.rows, answer.console) != (marks.events, marks.rows, marks.console)
+
+
+def _behind(answer: JournalMarks, marks: Marks) -> bool:
+    return answer.events < marks.events or answer.rows < marks.rows
