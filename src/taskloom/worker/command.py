@@ -1,0 +1,88 @@
+"""What the child is told to run, and in which environment variables: argument lists, never a shell's text.
+
+Entry point, working directory, arguments and variables come from the task, so they are data. Paths stay
+inside the workspace, also through links; names of variables fit a pattern, and those that would change the
+loader, the interpreter, git or Taskloom itself are refused. The worker's own key is never passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from taskloom.domain.execution import Execution
+from taskloom.worker.steps import PrepareFailed
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_REFUSED = ("LD_", "DYLD_", "PYTHON", "GIT_", "TASKLOOM_")
+_REFUSED_WHOLE = frozenset({"BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "IFS"})
+_ALLOWED = frozenset({"PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONFAULTHANDLER"})
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_NOT_INHERITED = (
+    "TASKLOOM_",
+    "PYTHON",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+)
+
+
+def inside(workspace: Path, text: str, what: str) -> Path:
+    """The path that `text` names below the workspace; PrepareFailed when it leads out of it."""
+    root = workspace.resolve()
+    if "\0" in text:
+        raise PrepareFailed(f"{what} {text[:200]!r}: not a path")
+    path = (root / text).resolve()
+    if path != root and root not in path.parents:
+        raise PrepareFailed(f"{what} {text[:200]!r} leads out of the workspace")
+    return path
+
+
+def working_folder(execution: Execution, workspace: Path) -> Path:
+    folder = inside(workspace, execution.working_dir or ".", "working directory")
+    if not folder.is_dir():
+        raise PrepareFailed(f"working directory {execution.working_dir!r} is not in the repository")
+    return folder
+
+
+def build_argv(execution: Execution, workspace: Path, python: Path) -> tuple[str, ...]:
+    """The child's argument list."""
+    if execution.command:
+        return execution.command
+    entry = execution.entry_point.strip()
+    if not entry:
+        raise PrepareFailed("the task has neither an entry point nor a command: nothing to run")
+    if entry == "-m" or entry.startswith("-m "):
+        module = entry[2:].strip()
+        if not _MODULE.fullmatch(module):
+            raise PrepareFailed(f"entry point {entry[:200]!r}: expected '-m package.module'")
+        return (str(python), "-m", module, *execution.arguments)
+    folder = working_folder(execution, workspace)
+    script = inside(workspace, str(folder / entry), "entry point")
+    if not script.is_file():
+        raise PrepareFailed(f"entry point {entry[:200]!r} is not in the workspace (working directory "
+                            f"{execution.working_dir!r})")  # fmt: skip
+    return (str(python), entry, *execution.arguments) if not entry.startswith("-") else (
+        str(python), f"./{entry}", *execution.arguments)  # fmt: skip
+
+
+def check_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """The task's variables; PrepareFailed names the first one that may not be set."""
+    for name, value in variables.items():
+        if not _NAME.fullmatch(name) or "\0" in value:
+            raise PrepareFailed(f"environment variable {name[:80]!r}: not a name (letters, digits, underscores)")
+        if name in _ALLOWED:
+            continue
+        if name.startswith(_REFUSED) or name in _REFUSED_WHOLE:
+            raise PrepareFailed(
+                f"environment variable {name}: not for a task to set (refused are {', '.join(_REFUSED)}...)"
+            )
+    return dict(variables)
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of the worker's own environment a child gets: the machine's settings, none of Taskloom's."""
+    return {k: v for k, v in environ.items() if not k.startswith(_NOT_INHERITED)}

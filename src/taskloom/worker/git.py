@@ -1,0 +1,181 @@
+"""Code from git: a cached mirror of each repository, a checkout of one commit, the changes on top.
+
+A mirror is fetched only when it lacks the commit, so that a hundred tasks of one commit ask the network once.
+Everything that a task names (URL, commit, branch) is data: addresses have to fit a written list, nothing may
+begin with a dash, `--` stands before them, and git itself is told which protocols it may speak. Credentials
+come from git's own helpers and from the URL; they stay out of every line that is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from taskloom.domain.execution import Execution
+from taskloom.worker.steps import PrepareFailed, Steps, redact
+
+PROTOCOLS = ("https", "http", "ssh", "git", "file")
+_REMOTE = "https:http:ssh:git"  # what submodules of a repository from the network may use
+_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
+_REF = re.compile(r"(?!-)[^\x00-\x20\x7f~^:?*\[\\]+")
+_SCP = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])\S.*|"
+                  r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:/\S.*")  # fmt: skip
+LOCK_SECONDS = 0.1
+
+
+def check_url(url: str) -> str:
+    """The URL, when it is one that git may be given; PrepareFailed names it otherwise."""
+    shown = redact(url)[:300]
+    if url.startswith("-") or any(ord(c) < 32 or ord(c) == 127 for c in url):
+        raise PrepareFailed(f"repository {shown!r}: not an address")
+    scheme, found, rest = url.partition("://")
+    if found:
+        if scheme.lower() not in PROTOCOLS or not rest or rest.startswith("-"):
+            raise PrepareFailed(f"repository {shown!r}: expected one of {', '.join(PROTOCOLS)}")
+        host = urlsplit(url).hostname or ""
+        if host.startswith("-"):
+            raise PrepareFailed(f"repository {shown!r}: not an address")
+        return url
+    if url.startswith("/") or _SCP.fullmatch(url):
+        return url
+    raise PrepareFailed(f"repository {shown!r}: expected a URL, user@host:path or an absolute path")
+
+
+def without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme in {"http", "https"} and "@" in parts.netloc:
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return url
+
+
+def git_environment(base: Mapping[str, str], url: str) -> dict[str, str]:
+    """The worker's own git settings, but nothing that asks a person or speaks another protocol."""
+    local = url.startswith(("/", "file:"))
+    count = int(base.get("GIT_CONFIG_COUNT", "0"))
+    return {
+        **base,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": base.get("GIT_ASKPASS", "true"),
+        "GIT_SSH_COMMAND": base.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
+        "GIT_ALLOW_PROTOCOL": f"{_REMOTE}:file" if local else _REMOTE,
+        "GIT_CONFIG_COUNT": str(count + 2),
+        f"GIT_CONFIG_KEY_{count}": "core.hooksPath",
+        f"GIT_CONFIG_VALUE_{count}": os.devnull,
+        f"GIT_CONFIG_KEY_{count + 1}": "advice.detachedHead",
+        f"GIT_CONFIG_VALUE_{count + 1}": "false",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+class Repositories:
+    """The mirrors below `folder`; shared by all slots and workers of this machine."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+
+    async def checkout(self, execution: Execution, target: Path, steps: Steps) -> str:
+        """The commit that the fresh folder `target` now holds, without the task's changes."""
+        url = check_url(execution.repository)
+        env = git_environment(self._environ, url)
+        mirror = self._folder / hashlib.sha256(without_credentials(url).encode()).hexdigest()[:40]
+        mirror.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with locked(mirror.with_suffix(".lock")):
+            if not (mirror / "HEAD").exists():
+                await steps.must(("git", "init", "--bare", "--quiet", "."), mirror, env, "git init", echo=False)
+            commit = await self._find(execution, url, mirror, steps, env)
+            await self._copy(url, commit, mirror, target, steps, env)
+        return commit
+
+    async def _find(
+        self, execution: Execution, url: str, mirror: Path, steps: Steps, env: Mapping[str, str]
+    ) -> str:
+        """The full commit, fetched when it is not here."""
+        wanted = execution.commit
+        if wanted:
+            if not _COMMIT.fullmatch(wanted):
+                raise PrepareFailed(f"commit {wanted[:80]!r}: expected 7 to 64 hexadecimal digits")
+            if (found := await self._resolve(wanted, mirror, steps, env)) is not None:
+                return found
+        shown = without_credentials(url)
+        refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/taskloom/head")
+        fetch = ("git", "-c", "gc.auto=0", "fetch", "--quiet", "--no-tags", "--prune", "--force", "--", url)
+        steps.report.say(f"taskloom: fetching {redact(shown)}")
+        await steps.must((*fetch, *refs), mirror, env, f"repository {shown} cannot be fetched", echo=False)
+        ref = wanted or reference(execution)
+        found = await self._resolve(ref, mirror, steps, env)
+        if found is None and wanted:  # not on a branch: some servers give single commits
+            await steps.run((*fetch[:4], "--quiet", "--no-tags", "--", url, wanted), mirror, env, echo=False)
+            found = await self._resolve(ref, mirror, steps, env)
+        if found is None:
+            what = f"commit {wanted}" if wanted else f"{ref.removeprefix('refs/')}"
+            raise PrepareFailed(redact(f"{what} is not in the repository {shown} (was it pushed, or rewritten?)"))
+        return found
+
+    async def _resolve(self, ref: str, mirror: Path, steps: Steps, env: Mapping[str, str]) -> str | None:
+        argv = ("git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        done = await steps.run(argv, mirror, env, echo=False)
+        return done.output.split()[-1] if done.ok and done.output.strip() else None
+
+    async def _copy(
+        self, url: str, commit: str, mirror: Path, target: Path, steps: Steps, env: Mapping[str, str]
+    ) -> None:
+        """A repository of its own with hard links to the mirror's objects: a task may do to it what it likes."""
+        clean = without_credentials(url)
+        local = {**env, "GIT_ALLOW_PROTOCOL": "file"}
+        clone = ("git", "clone", "--quiet", "--no-checkout", "--no-tags", "--", str(mirror), str(target))
+        await steps.must(clone, mirror, local, "the checkout failed", echo=False)
+        await steps.must(
+            ("git", "remote", "set-url", "--", "origin", clean), target, env, "the checkout failed", echo=False
+        )
+        steps.report.say(f"taskloom: checking out {commit} of {redact(clean)}")
+        checkout = ("git", "checkout", "--quiet", "--force", "--detach", commit)
+        await steps.must(checkout, target, env, f"commit {commit} cannot be checked out", echo=False)
+        if (target / ".gitmodules").is_file():
+            update = ("git", "submodule", "update", "--init", "--recursive", "--quiet")
+            await steps.must(update, target, env, "a submodule cannot be fetched")
+
+
+async def apply_changes(diff: str, target: Path, patch: Path, steps: Steps, env: Mapping[str, str]) -> None:
+    """Puts the uncommitted changes on top. Whole or not at all; what does not fit is named."""
+    patch.write_bytes(diff.encode("utf-8", "surrogateescape"))
+    steps.report.say(f"taskloom: applying uncommitted changes ({len(diff)} characters)")
+    argv = ("git", "apply", "--whitespace=nowarn", "--", str(patch))
+    done = await steps.run(argv, target, {**env, "GIT_ALLOW_PROTOCOL": ""}, echo=False)
+    if not done.ok:
+        steps.report.say(done.output)
+        named = [line for line in done.output.splitlines() if "does not apply" in line or "No such file" in line]
+        why = (named[0] if named else done.complaint).removeprefix("error: ")
+        raise PrepareFailed(f"the uncommitted changes do not apply to the commit: {why}")
+
+
+def reference(execution: Execution) -> str:
+    """The full name of the tag or branch; the repository's default branch when there is neither."""
+    for kind, name in (("tags", execution.tag), ("heads", execution.branch)):
+        if name:
+            if not _REF.fullmatch(name) or ".." in name:
+                raise PrepareFailed(f"{name[:80]!r} is not the name of a tag or branch")
+            return f"refs/{kind}/{name}"
+    return "refs/taskloom/head"
+
+
+@contextlib.asynccontextmanager
+async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[None]:
+    """Holds a lock between processes; the kernel frees it when this one dies."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+        yield

@@ -1,0 +1,213 @@
+"""Environments: a task's packages, installed by uv once for each content, shared by all tasks that ask the same.
+
+An environment is named by the hash of what it was made from (requirements, interpreter, platform, the linked
+taskloom). It is built in its final place under an exclusive lock, because environments cannot be moved, and
+holds a `.ready` file once it is whole: what a killed build left is built anew. Who runs in it holds the lock
+shared, so that it is never removed under a task; the least recently used ones go when there are too many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from taskloom.worker.git import locked
+from taskloom.worker.indexes import index_settings
+from taskloom.worker.overlay import NAME, make_overlay, normal_name, requirements
+from taskloom.worker.steps import PrepareFailed, Steps
+
+READY = ".ready"
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_MINOR = re.compile(r"(\d+)\.(\d+)")
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Content of the `.ready` file; its time of change says when the environment was last used."""
+
+    size: int
+    python: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`count` environments and `size` bytes of them are kept at most; those in use do not go."""
+
+    count: int = 20
+    size: int = 64 * 2**30
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a task's Python is. `folder` None: the worker's own interpreter."""
+
+    python: Path
+    folder: Path | None
+
+    def variables(self, path: str) -> dict[str, str]:
+        """What makes the environment the active one for a child, and for what the child starts."""
+        found = {"PATH": f"{self.python.parent}{os.pathsep}{path}"}
+        return found if self.folder is None else {**found, "VIRTUAL_ENV": str(self.folder)}
+
+
+def wanted(packages: str) -> list[str]:
+    """The lines for uv: without taskloom itself, which is linked, and without comments."""
+    kept: list[str] = []
+    for line in packages.splitlines():
+        text = line.strip()
+        match = _NAME.match(text)
+        if not text or text.startswith("#") or (match and normal_name(match[1]) == NAME):
+            continue
+        if text.startswith(("-e ", "--editable")) and NAME in text.lower():
+            continue
+        kept.append(text)
+    return kept
+
+
+class Environments:
+    """The environments below `folder`; shared by all slots and workers of this machine."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], limits: Limits | None = None) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._limits = limits or Limits()
+
+    @contextlib.asynccontextmanager
+    async def use(self, packages: str, python: str, steps: Steps) -> AsyncGenerator[Environment]:
+        """An environment with these packages, kept from removal as long as the caller is inside."""
+        interpreter = await self._find_python(python, steps)
+        same = _minor(interpreter) == sys.version_info[:2]
+        overlay = make_overlay(self._folder / "overlays", dependencies=same)
+        lines = wanted(packages) + ([] if same else requirements())
+        key = hashlib.sha256(
+            repr((lines, interpreter, platform.platform(), str(overlay))).encode("utf-8", "surrogateescape")
+        ).hexdigest()[:40]
+        folder, lock = self._folder / key, self._folder / f"{key}.lock"
+        while True:
+            async with locked(lock, shared=True):
+                if (folder / READY).exists():
+                    os.utime(folder / READY)
+                    steps.report.say(f"taskloom: environment {key[:12]} has these packages already")
+                    await self._trim()
+                    yield Environment(folder / "bin" / "python", folder)
+                    return
+            async with locked(lock):
+                if not (folder / READY).exists():
+                    await self._build(folder, interpreter[1], lines, overlay, steps)
+
+    async def _find_python(self, recorded: str, steps: Steps) -> tuple[str, str]:
+        """Version and path of the interpreter: the recorded minor version, else the worker's own."""
+        own = (platform.python_version(), sys.executable)
+        match = _MINOR.match(recorded)
+        if not match or match[0] == f"{sys.version_info[0]}.{sys.version_info[1]}":
+            return own
+        argv = (uv_program(), "python", "find", "--system", "--no-project", match[0])
+        done = await steps.run(argv, self._home(), {**self._uv(), "UV_PYTHON_DOWNLOADS": "never"}, echo=False)
+        path = done.output.strip().splitlines()[-1] if done.ok and done.output.strip() else ""
+        if path and Path(path).is_file():
+            return match[0], path
+        steps.report.say(f"taskloom: Python {match[0]} is not on this machine; using {own[0]}")
+        return own
+
+    async def _build(self, folder: Path, interpreter: str, lines: list[str], overlay: Path, steps: Steps) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        uv, began = uv_program(), time.monotonic()
+        steps.report.say(f"taskloom: building an environment of {len(lines)} packages")
+        venv = (uv, "venv", "--quiet", "--no-project", "--no-config", "--python", interpreter, str(folder))
+        await steps.must(venv, self._home(), self._uv(), "the environment cannot be made", echo=False)
+        if lines:
+            listed = folder / "requirements.txt"
+            listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            install = (uv, "pip", "install", "--python", str(folder / "bin" / "python"), "-r", str(listed))
+            env = {**self._uv(), "GIT_TERMINAL_PROMPT": "0"}
+            done = await steps.run(install, self._home(), env, shown="uv pip install -r requirements.txt")
+            if not done.ok:
+                raise PrepareFailed(f"the packages cannot be installed: {explain(done.output) or done.complaint}")
+        site = next(folder.glob("lib/python*/site-packages"))
+        (site / "taskloom.pth").write_text(f"{overlay}\n", encoding="utf-8")
+        fresh = folder / f"{READY}.tmp"
+        fresh.write_bytes(msgspec.json.encode(Ready(size=_size(folder), python=interpreter)))
+        fresh.replace(folder / READY)
+        steps.report.say(f"taskloom: the environment took {time.monotonic() - began:.1f} s")
+
+    async def _trim(self) -> None:
+        """Removes what was not used for longest until the limits hold; what is in use stays."""
+        found = sorted(self._folder.glob(f"*/{READY}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for number, ready in enumerate(found, start=1):
+            total += _told_size(ready)
+            if number > self._limits.count or total > self._limits.size:
+                _remove_unused(ready.parent)
+
+    def _home(self) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._folder
+
+    def _uv(self) -> dict[str, str]:
+        kept = {k: v for k, v in self._environ.items() if k not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
+        return {**kept, **index_settings(kept), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def explain(output: str) -> str:
+    """uv's reason as one line: the sentence that names the package."""
+    lines = [line.strip() for line in output.splitlines()]
+    for number, line in enumerate(lines):
+        if line.startswith(("×", "error:")):
+            text = [line.lstrip("× ")]
+            for more in lines[number + 1 :]:
+                if not more.startswith(("╰", "│", "├", "Because", "Caused")):
+                    break
+                text.append(more.lstrip("╰│├─▶ "))
+            return " ".join(filter(None, text))[:1000]
+    return ""
+
+
+def uv_program() -> str:
+    """The uv that was installed with taskloom, else the one on the path."""
+    import uv
+
+    try:
+        return os.fspath(uv.find_uv_bin())
+    except FileNotFoundError:
+        found = shutil.which("uv")
+        if found is None:
+            raise PrepareFailed("uv is not installed on this worker; packages cannot be prepared") from None
+        return found
+
+
+def _minor(interpreter: tuple[str, str]) -> tuple[int, int]:
+    match = _MINOR.match(interpreter[0])
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _size(folder: Path) -> int:
+    return sum((Path(root) / name).lstat().st_blocks * 512 for root, _, names in os.walk(folder) for name in names)
+
+
+def _told_size(ready: Path) -> int:
+    try:
+        return msgspec.json.decode(ready.read_bytes(), type=Ready).size
+    except (OSError, msgspec.DecodeError):
+        return 0
+
+
+def _remove_unused(folder: Path) -> None:
+    with folder.with_suffix(".lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # a task runs in it
+        (folder / READY).unlink(missing_ok=True)  # first: a removal that is cut short leaves no ready ruin
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""A workspace: the folder of one attempt in which code and packages are what the task recorded.
+
+`prepare` turns an Execution into an argument list, a folder and an environment, or raises PrepareFailed with
+the reason. It starts nothing of the task's own: that is the attempt's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from taskloom.domain.execution import Execution
+from taskloom.worker.command import build_argv, check_variables, inherited, inside, working_folder
+from taskloom.worker.git import Repositories, apply_changes, git_environment
+from taskloom.worker.packages import Environment, Environments
+from taskloom.worker.steps import PrepareFailed, Steps
+
+PackagesMode = Literal["build", "reuse"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`setup` is an argument list to run first, empty when the task has none."""
+
+    argv: tuple[str, ...]
+    setup: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+
+
+class Workspaces:
+    """Prepares workspaces; knows the caches, keeps nothing of a single attempt."""
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        environments: Environments,
+        environ: Mapping[str, str],
+        packages: PackagesMode,
+        own: Environment,
+    ) -> None:
+        self._repositories = repositories
+        self._environments = environments
+        self._environ = environ
+        self._packages: PackagesMode = packages
+        self._own = own
+
+    @contextlib.asynccontextmanager
+    async def prepare(
+        self, execution: Execution, folder: Path, steps: Steps, given: Mapping[str, str]
+    ) -> AsyncGenerator[Prepared]:
+        """`given` are the worker's variables for the child. The packages stay as long as the caller is inside."""
+        variables = check_variables(execution.variables)
+        workspace = folder / "workspace"
+        if execution.image:
+            steps.report.say(
+                f"taskloom: this worker runs tasks without containers; image {execution.image} ignored"
+            )
+        await self._code(execution, workspace, folder, steps)
+        async with self._use(execution, steps) as environment:
+            path = variables.get("PATH") or self._environ.get("PATH", os.defpath)
+            env = {
+                **inherited(self._environ),
+                "PYTHONUNBUFFERED": "1",
+                **variables,
+                **environment.variables(path),
+                **given,
+            }
+            yield Prepared(
+                argv=build_argv(execution, workspace, environment.python),
+                setup=("bash", "-euo", "pipefail", "-c", execution.setup) if execution.setup.strip() else (),
+                cwd=working_folder(execution, workspace),
+                env=env,
+            )
+
+    async def _code(self, execution: Execution, workspace: Path, folder: Path, steps: Steps) -> None:
+        if execution.repository:
+            await self._repositories.checkout(execution, workspace, steps)
+            if execution.diff.strip():
+                env = git_environment(self._environ, execution.repository)
+                await apply_changes(execution.diff, workspace, folder / "changes.patch", steps, env)
+            return
+        workspace.mkdir(mode=0o700)
+        if not execution.diff:
+            if not execution.command:
+                raise PrepareFailed("the task has neither a repository nor a script: nothing to run")
+            inside(workspace, execution.working_dir or ".", "working directory").mkdir(parents=True, exist_ok=True)
+            return
+        cwd = inside(workspace, execution.working_dir or ".", "working directory")
+        name = execution.entry_point.strip() or "script.py"
+        script = inside(workspace, str(cwd / name), "entry point")
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_bytes(execution.diff.encode("utf-8", "surrogateescape"))
+        steps.report.say(f"taskloom: wrote the recorded script to {name}")
+
+    @contextlib.asynccontextmanager
+    async def _use(self, execution: Execution, steps: Steps) -> AsyncGenerator[Environment]:
+        if self._packages == "reuse":
+            steps.report.say("taskloom: using the worker's own packages")
+            yield self._own
+            return
+        async with self._environments.use(execution.packages, execution.python, steps) as environment:
+            yield environment
