@@ -264,12 +264,13 @@ leases = Table(
     Column("queue_id", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("seconds", Double, nullable=False),
-    Column("expires", Double, nullable=False, index=True),
+    Column("expires", Double, nullable=False),
     Column("phase", Text, nullable=False, default=""),
     Column("stop", Boolean, nullable=False, default=False),
     Column("stop_reason", Text, nullable=False, default=""),
     Column("outcome", Text, nullable=False, default=""),  # empty while it is open
     Column("created", Double, nullable=False),
+    Index("ix_leases_open", "outcome", "expires"),  # the few open ones among all that ever were
 )
 
 # --- telemetry --------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Queues, workers and leases: where pending tasks wait, and who may run them."""
