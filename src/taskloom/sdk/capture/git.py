@@ -40,8 +40,8 @@ _DIFF = [
 ]
 
 
-class _GitTrouble(Exception):
-    """Why git could not tell; never leaves this file."""
+class GitTrouble(Exception):
+    """Why git could not tell."""
 
 
 class _LeftOut(Exception):
@@ -67,12 +67,12 @@ class _Git:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise _GitTrouble(f"git {arguments[0]} took longer than {timeout:g} s") from None
+            raise GitTrouble(f"git {arguments[0]} took longer than {timeout:g} s") from None
         except OSError as error:
-            raise _GitTrouble(f"git cannot be run: {error.strerror}") from None
+            raise GitTrouble(f"git cannot be run: {error.strerror}") from None
         if done.returncode not in ok:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-            raise _GitTrouble(f"git {arguments[0]}: {said[0]}")
+            raise GitTrouble(f"git {arguments[0]}: {said[0]}")
         return done.stdout
 
     def line(self, *arguments: str) -> str:
@@ -94,7 +94,7 @@ def capture_code(script: Path | None, cwd: Path) -> dict[str, Any]:
         if root is not None:
             return found | _from_repository(_Git(root), script, cwd)
         note = ""
-    except _GitTrouble as trouble:
+    except GitTrouble as trouble:
         note = str(trouble)
         _log.warning("taskloom: the repository of %s was not recorded: %s", script.name, note)
     return found | {"entry_point": script.name, "working_dir": ".", "diff": _script_text(script, note)}
@@ -144,7 +144,7 @@ def _root(script: Path) -> Path | None:
     top = _Git(script.parent)
     try:
         said = top.run("rev-parse", "--show-toplevel")
-    except _GitTrouble as trouble:
+    except GitTrouble as trouble:
         if "not a git repository" in str(trouble) or "must be run in a work tree" in str(trouble):
             return None
         if not any((folder / ".git").exists() for folder in script.parents):
@@ -161,7 +161,7 @@ def _from_repository(git: _Git, script: Path, cwd: Path) -> dict[str, Any]:
     if not commit:  # nothing of this history is on a remote: only this machine can fetch it
         address, commit = str(git.folder), head
     if not commit:
-        raise _GitTrouble("the repository has no commit yet")
+        raise GitTrouble("the repository has no commit yet")
     try:
         diff = _changes(git, commit, script)
     except _LeftOut as reason:
