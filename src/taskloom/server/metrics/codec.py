@@ -14,17 +14,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from taskloom.server.metrics.packing import compress, decompress
 
 Int64s = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 RAW, PACKED = 0, 1
 PLAIN, DIFFERENCES, STEPS = 0, 1, 2
-LEVEL = 3
 _HEAD = struct.Struct("<BBBxIIII")  # format, iterations as, values as, count, sizes of the three columns
 _STEP = struct.Struct("<qq")
 
@@ -70,16 +70,15 @@ def encode(points: Columns, *, raw: bool = False) -> bytes:
     if raw or not count:
         head = _HEAD.pack(RAW, PLAIN, PLAIN, count, 8 * count, 8 * count, 8 * count)
         return b"".join((head, iteration.tobytes(), value.tobytes(), time.tobytes()))
-    zstd = _zstd()
     steps = np.diff(iteration)  # wraps around at the ends of int64, and so does the way back
     if count == 1 or bool((steps == steps[0]).all()):
         how, first = STEPS, _STEP.pack(int(iteration[0]), int(steps[0]) if count > 1 else 0)
     else:
-        how, first = DIFFERENCES, zstd.compress(_planes(_differences(iteration)), LEVEL)
-    plain = zstd.compress(_planes(value), LEVEL)
-    different = zstd.compress(_planes(_differences(value)), LEVEL)
+        how, first = DIFFERENCES, compress(_planes(_differences(iteration)))
+    plain = compress(_planes(value))
+    different = compress(_planes(_differences(value)))
     kept, second = (PLAIN, plain) if len(plain) <= len(different) else (DIFFERENCES, different)
-    third = zstd.compress(_planes(_differences(time)), LEVEL)
+    third = compress(_planes(_differences(time)))
     head = _HEAD.pack(PACKED, how, kept, count, len(first), len(second), len(third))
     return b"".join((head, first, second, third))
 
@@ -111,7 +110,7 @@ def _unpack(data: memoryview, form: int, out: Int64s) -> None:
         out[0] = start
         np.cumsum(out, out=out)
         return
-    planes = np.frombuffer(_zstd().decompress(data), np.uint8).reshape(8, count)
+    planes = np.frombuffer(decompress(data), np.uint8).reshape(8, count)
     out.view(np.uint8).reshape(count, 8)[:] = planes.T
     if form == DIFFERENCES:
         np.cumsum(out, out=out)
@@ -126,20 +125,3 @@ def _differences(column: Int64s) -> Int64s:
 
 def _planes(column: Int64s) -> bytes:
     return np.ascontiguousarray(column.view(np.uint8).reshape(-1, 8).T).tobytes()
-
-
-def _zstd() -> Any:
-    """The standard library's module from Python 3.14 on, the same code as a package before."""
-    try:
-        from compression import zstd  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-    except ImportError:
-        from backports import zstd
-    return cast(Any, zstd)
-
-
-def compress(data: bytes) -> bytes:
-    return cast(bytes, _zstd().compress(data, LEVEL))
-
-
-def decompress(data: bytes) -> bytes:
-    return cast(bytes, _zstd().decompress(data))

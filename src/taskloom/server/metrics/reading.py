@@ -1,0 +1,176 @@
+"""What pages and charts ask of the telemetry database: a series, a piece of the console, the plots.
+
+Works of a read transaction. Answers are bounded in bytes here, because only here their size is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from taskloom.domain.errors import TooLarge
+from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, WireNumber, to_wire
+from taskloom.server.metrics import console, store
+from taskloom.server.metrics.packing import decompress
+from taskloom.server.settings import MIB
+from taskloom.wire.messages import ConsoleEntry, ConsoleQuery, Plot, PlotsQuery, Points, PointsQuery
+
+if TYPE_CHECKING:
+    from taskloom.server.metrics.codec import Columns, Doubles
+
+CONSOLE_ANSWER = 4 * MIB  # text of one answer; at least one entry is told
+CONSOLE_ENTRIES = 10_000
+PLOTS_ANSWER = 64 * MIB
+DECODED = 64 * MIB  # points of recently read series that are kept decoded
+BYTES_A_POINT = 24
+
+
+class Decoded:
+    """Points that were read lately, decoded: zooming asks for the same series again and again.
+
+    An entry is only good for the very summary it was made under, which changes with every point.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[int, bytes], Columns] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, series_id: int, summary: bytes) -> Columns | None:
+        with self._lock:
+            found = self._kept.get((series_id, summary))
+            if found is not None:
+                self._kept.move_to_end((series_id, summary))
+            return found
+
+    def put(self, series_id: int, summary: bytes, points: Columns) -> None:
+        size = len(points) * BYTES_A_POINT
+        with self._lock:
+            if size > DECODED or (series_id, summary) in self._kept:
+                return
+            self._kept[series_id, summary] = points
+            self._bytes += size
+            while self._bytes > DECODED:
+                _, gone = self._kept.popitem(last=False)
+                self._bytes -= len(gone) * BYTES_A_POINT
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+
+def points(decoded: Decoded, tx: Connection, task_id: str, query: PointsQuery) -> Points | None:
+    found = store.find_series(tx, task_id, query.title, query.series)
+    if found is None:
+        return None
+    from taskloom.server.metrics import thinning
+
+    points = _columns(decoded, tx, *found)
+    points = thinning.in_order(points, query.x)
+    axis = points.iteration if query.x == "iteration" else points.time
+    points = points.part(*_bounds(points, query))
+    count = len(points)
+    if 0 < query.points < count:
+        axis = points.iteration if query.x == "iteration" else points.time
+        points = points.take(thinning.choose(axis, points.value, query.points))
+    return Points(
+        title=query.title,
+        series=query.series,
+        count=count,
+        iteration=points.iteration.tolist(),
+        value=_wire_numbers(points),
+        time=_times(points.time),
+    )
+
+
+def _columns(decoded: Decoded, tx: Connection, series_id: int, summary: bytes) -> Columns:
+    from taskloom.server.metrics import codec
+
+    kept = decoded.get(series_id, summary)
+    if kept is None:
+        kept = codec.decode([data for _, data in store.chunks_from(tx, series_id, 0)])
+        decoded.put(series_id, summary, kept)
+    return kept
+
+
+def _bounds(points: Columns, query: PointsQuery) -> tuple[int, int]:
+    """Where the range `first`..`last`, both included, begins and ends in points that are in order."""
+    first, last = query.first, query.last
+    if query.x == "time":
+        start = 0 if first is None else int(points.time.searchsorted(first, "left"))
+        stop = len(points) if last is None else int(points.time.searchsorted(last, "right"))
+        return start, max(start, stop)
+    low = MIN_ITERATION if first is None else _iteration(first, math.ceil)
+    high = MAX_ITERATION if last is None else _iteration(last, math.floor)
+    start = int(points.iteration.searchsorted(low, "left"))
+    return start, max(start, int(points.iteration.searchsorted(high, "right")))
+
+
+def _iteration(bound: float, rounded: Callable[[float], int]) -> int:
+    if not math.isfinite(bound):
+        return MAX_ITERATION if bound > 0 else MIN_ITERATION
+    return min(max(rounded(bound), MIN_ITERATION), MAX_ITERATION)
+
+
+def _wire_numbers(points: Columns) -> list[WireNumber]:
+    import numpy as np
+
+    values: list[WireNumber] = points.value.tolist()
+    for position in np.flatnonzero(~np.isfinite(points.value)).tolist():
+        values[position] = to_wire(float(points.value[position]))
+    return values
+
+
+def _times(times: Doubles) -> list[float]:
+    """A time that is no number cannot be told in JSON; it is told as 0, like one that is unknown."""
+    import numpy as np
+
+    if not np.isfinite(times).all():
+        times = np.nan_to_num(times, nan=0.0, posinf=0.0, neginf=0.0)
+    return times.tolist()
+
+
+def console_page(tx: Connection, task_id: str, query: ConsoleQuery) -> tuple[list[ConsoleEntry], bool]:
+    """The entries asked for, and whether more follow them."""
+    if query.tail:
+        rows = store.console_before_end(tx, task_id, query.after, min(query.tail, CONSOLE_ENTRIES))
+    else:
+        rows = store.console_after(tx, task_id, query.after, min(query.limit, CONSOLE_ENTRIES))
+    page: list[ConsoleEntry] = []
+    size = 0
+    for row in rows:
+        data = console.unpack(row.data)
+        size += len(data)
+        if page and size > CONSOLE_ANSWER:
+            break
+        page.append(ConsoleEntry(number=row.number, stream=row.stream, time=row.time, text=console.text(data)))
+    if query.tail:
+        return page[::-1], False
+    return page, bool(page) and store.last_number(tx, task_id) > page[-1].number
+
+
+def plots(tx: Connection, task_id: str, query: PlotsQuery) -> list[Plot]:
+    found: list[Plot] = []
+    size = 0
+    for row in store.find_plots(tx, task_id, query.title, query.all_iterations):
+        figure = decompress(row.figure).decode()
+        size += len(figure)
+        if found and size > PLOTS_ANSWER:
+            raise TooLarge(f"the plots have more than {PLOTS_ANSWER} bytes; ask for one title, or the newest only")
+        found.append(
+            Plot(
+                title=row.title,
+                series=row.series,
+                iteration=row.iteration,
+                time=row.time,
+                kind=row.kind,
+                figure=figure,
+            )
+        )
+    return found

@@ -1,0 +1,160 @@
+"""What runs pour in: appended once, however it was cut; read whole, thinned or live.
+
+Appending. `append` applies the telemetry part of a journal batch (series names, plots, scalar rows, console
+bytes) with the writer's marks in one transaction: what lies before the marks is skipped, a gap is a Conflict
+that tells them. Whether the writer may write at all (lease, state, reset) was decided before by `tasks`, which
+also keeps `append` and `delete_task` of one task from overlapping.
+
+Summaries. Filters and sorting read last, minimum and maximum from `task_values` in the other database. Every
+append marks its series dirty; `tasks` copies them over, at leisure and again at start:
+    while found := await metrics.dirty_summaries(500):
+        write task_values of found (absolute values; a task that is gone: skip)
+        await metrics.clear_dirty(found)
+A crash between the two copies again, which changes nothing; a series that grew meanwhile stays dirty.
+
+numpy, zstd and the thinning library are imported by the first call that needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from taskloom.domain.errors import BadInput, NotFound
+from taskloom.domain.metrics import SeriesSummary
+from taskloom.domain.status import ENDED, Status
+from taskloom.server.db import Database
+from taskloom.server.events import EventBus
+from taskloom.server.metrics import appending, reading, store
+from taskloom.server.metrics.appending import Appended
+from taskloom.server.metrics.live import Announcements
+from taskloom.server.settings import Clock, Settings
+from taskloom.wire.messages import (
+    ConsolePage,
+    ConsoleQuery,
+    JournalBatch,
+    JournalMarks,
+    Plot,
+    PlotsQuery,
+    Points,
+    PointsQuery,
+)
+
+CONSOLE_NEWS = frozenset({"console", "task"})
+DELETE_ROWS = 200  # rows deleted in one transaction, so that other writers get their turn
+
+
+@dataclass(frozen=True)
+class DirtySummary:
+    series_id: int
+    task: str
+    summary: SeriesSummary
+
+
+class MetricsService:
+    def __init__(
+        self, main: Database, telemetry: Database, bus: EventBus, clock: Clock, settings: Settings
+    ) -> None:
+        self._main, self._db, self._bus, self._settings = main, telemetry, bus, settings
+        self._live = Announcements(bus, clock)
+        self._decoded = reading.Decoded()
+
+    # --- appending ---------------------------------------------------------------------------------------
+
+    async def append(self, task_id: str, batch: JournalBatch, project: str = "") -> Appended:
+        """Store what of the batch is new; returns when it is on the disk. `project` goes into live events."""
+        appending.check(batch)
+
+        def work(tx: Connection) -> Appended:
+            return appending.apply(tx, task_id, batch, self._settings.console_limit)
+
+        appended = await self._db.write(work)
+        for grew, kind in (
+            (appended.summaries, "metrics"),
+            (appended.console, "console"),
+            (appended.plots, "plots"),
+        ):
+            if grew:
+                self._live.tell(kind, task_id, project)
+        return appended
+
+    async def marks(self, task_id: str, writer: str) -> JournalMarks:
+        """How far a writer's streams are here; `events` counts only for series names and plots."""
+        return await self._db.read(lambda tx: store.find_marks(tx, task_id, writer))
+
+    # --- summaries ---------------------------------------------------------------------------------------
+
+    async def summaries(self, task_id: str) -> tuple[SeriesSummary, ...]:
+        """A task's series in the order of their names; empty for a task without any, or unknown."""
+        return tuple(await self._db.read(lambda tx: store.summaries(tx, task_id)))
+
+    async def dirty_summaries(self, limit: int) -> list[DirtySummary]:
+        found = await self._db.read(lambda tx: store.dirty(tx, limit))
+        return [DirtySummary(*row) for row in found]
+
+    async def clear_dirty(self, seen: list[DirtySummary]) -> None:
+        rows = [(one.series_id, one.task, one.summary.count) for one in seen]
+        await self._db.write(lambda tx: store.clear_dirty(tx, rows))
+
+    async def list_series(self, task_id: str) -> list[SeriesSummary]:
+        """Like `summaries`; raises NotFound for an unknown task."""
+        found = await self.summaries(task_id)
+        if not found:
+            await self._state(task_id)
+        return list(found)
+
+    # --- points ------------------------------------------------------------------------------------------
+
+    async def points(self, task_id: str, query: PointsQuery) -> Points:
+        """One series in the order of x; see `thinning` for what is kept when it is thinned."""
+        if query.points < 0:
+            raise BadInput(f"points {query.points}: expected 0 for all, or how many at most")
+        found = await self._db.read(lambda tx: reading.points(self._decoded, tx, task_id, query))
+        if found is None:
+            await self._state(task_id)
+            raise NotFound(f"task {task_id} has no series {query.title!r} / {query.series!r}")
+        return found
+
+    # --- console -----------------------------------------------------------------------------------------
+
+    async def console(self, task_id: str, query: ConsoleQuery) -> ConsolePage:
+        """Entries after `after`, or the last `tail`; up to `limit`, and up to `CONSOLE_ANSWER` bytes of text."""
+        if query.after < 0 or query.tail < 0 or query.limit < 1 or not query.wait >= 0:
+            raise BadInput("after, tail, wait: expected 0 or more; limit: 1 or more")
+        until = asyncio.get_running_loop().time() + min(query.wait, self._settings.max_wait)
+        async with self._bus.subscribe(task=task_id, kinds=CONSOLE_NEWS) as live:
+            waiting = query.wait > 0
+            while True:
+                ended = await self._state(task_id) in ENDED  # read first: what came before it is then seen
+                page, more = await self._db.read(lambda tx: reading.console_page(tx, task_id, query))
+                if page or ended or not waiting:
+                    return ConsolePage(entries=page, ended=ended and not more)
+                # No news: the time is over or the server stops; look a last time.
+                waiting = await live.next(until - asyncio.get_running_loop().time()) is not None
+
+    # --- plots -------------------------------------------------------------------------------------------
+
+    async def plots(self, task_id: str, query: PlotsQuery) -> list[Plot]:
+        found = await self._db.read(lambda tx: reading.plots(tx, task_id, query))
+        if not found:
+            await self._state(task_id)
+        return found
+
+    # --- deleting ----------------------------------------------------------------------------------------
+
+    async def delete_task(self, task_id: str) -> None:
+        """Delete all that a task has here, in short transactions; may be repeated after a crash.
+
+        For a reset, too: nothing may be appended for the task until it returns.
+        """
+        while await self._db.write(lambda tx: store.drop_some(tx, task_id, DELETE_ROWS)):
+            pass
+        self._decoded.clear()
+
+    async def _state(self, task_id: str) -> Status:
+        found = await self._main.read(lambda tx: store.task_state(tx, task_id))
+        if found is None:
+            raise NotFound(f"no task {task_id!r}")
+        return Status(found)

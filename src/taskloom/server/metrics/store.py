@@ -1,0 +1,357 @@
+"""SQL of series, console, plots and marks in the telemetry database. Rules are the service's.
+
+Every function takes the open connection of a work. `task_state` alone reads the other database, main.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+
+from taskloom.domain.metrics import SeriesSummary
+from taskloom.server.db import insert
+from taskloom.server.tables import chunks, console, marks, plots, series, series_numbers, tasks
+from taskloom.wire.messages import JournalMarks
+
+STREAMS = ("stdout", "stderr", "report")
+SLICE = 500  # numbers in one IN list
+LOOK_BACK = 256  # console pieces in which the former one of a stream is searched
+_summary_of = msgspec.msgpack.Decoder(SeriesSummary)
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """A series as an appending batch finds it; `end` is its short unpacked last chunk, if it has one."""
+
+    id: int
+    summary: SeriesSummary
+    end: bytes | None
+
+
+@dataclass(frozen=True)
+class ChunkRow:
+    series_id: int
+    position: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ConsoleRow:
+    number: int
+    stream: str
+    time: float
+    data: bytes
+
+
+@dataclass(frozen=True)
+class PlotRow:
+    title: str
+    series: str
+    iteration: int
+    time: float
+    kind: str
+    figure: bytes
+
+
+# --- marks ------------------------------------------------------------------------------------------------
+
+
+def find_marks(tx: Connection, task_id: str, writer: str) -> JournalMarks:
+    found = (
+        tx.execute(
+            select(marks).where(marks.c.task_id == bindparam("task"), marks.c.writer == bindparam("by")),
+            {"task": task_id, "by": writer},
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if found is None:
+        return JournalMarks()
+    return JournalMarks(
+        events=found["events"],
+        rows=found["rows"],
+        console={stream: found[stream] for stream in STREAMS if found[stream]},
+    )
+
+
+def put_marks(tx: Connection, task_id: str, writer: str, now: JournalMarks) -> None:
+    values: dict[str, Any] = {
+        "events": now.events,
+        "rows": now.rows,
+        **{stream: now.console.get(stream, 0) for stream in STREAMS},
+    }
+    statement = insert(tx, marks).values(task_id=task_id, writer=writer, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["task_id", "writer"], set_=values))
+
+
+# --- series -----------------------------------------------------------------------------------------------
+
+
+def name_series(tx: Connection, task_id: str, writer: str, number: int, title: str, name: str) -> None:
+    """Give the writer's number to the series, which is made when it is new. A number given before stays."""
+    same = and_(series.c.task_id == task_id, series.c.title == title, series.c.series == name)
+    found = tx.execute(select(series.c.id).where(same)).scalar_one_or_none()
+    if found is None:
+        nothing = _pack(SeriesSummary(title, name, 0, "NaN", 0, "NaN", 0, "NaN", 0))
+        fresh = insert(tx, series).values(task_id=task_id, title=title, series=name, summary=nothing)
+        tx.execute(fresh.on_conflict_do_nothing())
+        found = tx.execute(select(series.c.id).where(same)).scalar_one()
+    statement = insert(tx, series_numbers).values(task_id=task_id, writer=writer, number=number, series_id=found)
+    tx.execute(statement.on_conflict_do_nothing())
+
+
+_numbered = (
+    select(series_numbers.c.number, series.c.id, series.c.summary, chunks.c.data)
+    .select_from(
+        series_numbers.join(series, series.c.id == series_numbers.c.series_id).outerjoin(
+            chunks,
+            and_(
+                chunks.c.series_id == series.c.id,
+                chunks.c.position == series.c.count - series.c.count % bindparam("span"),
+            ),
+        )
+    )
+    .where(
+        series_numbers.c.task_id == bindparam("task"),
+        series_numbers.c.writer == bindparam("by"),
+        series_numbers.c.number.in_(bindparam("numbers", expanding=True)),
+    )
+)
+
+
+def numbered(tx: Connection, task_id: str, writer: str, numbers: Sequence[int], span: int) -> dict[int, SeriesRow]:
+    """The series behind a writer's numbers; unknown numbers are missing. `span`: grain of unpacked ends."""
+    found: dict[int, SeriesRow] = {}
+    for at in range(0, len(numbers), SLICE):
+        some = list(numbers[at : at + SLICE])
+        for row in tx.execute(_numbered, {"task": task_id, "by": writer, "numbers": some, "span": span}):
+            found[row[0]] = SeriesRow(row[1], _summary_of.decode(row[2]), row[3])
+    return found
+
+
+_chunks_from = (
+    select(chunks.c.position, chunks.c.data)
+    .where(chunks.c.series_id == bindparam("id"), chunks.c.position >= bindparam("from"))
+    .order_by(chunks.c.position)
+)
+
+
+def chunks_from(tx: Connection, series_id: int, position: int) -> list[tuple[int, bytes]]:
+    return [(row[0], row[1]) for row in tx.execute(_chunks_from, {"id": series_id, "from": position})]
+
+
+def put_chunks(tx: Connection, rows: Sequence[ChunkRow], gone: Sequence[tuple[int, int]]) -> None:
+    """Chunks written or written over; `gone` are (series, position) of those that went into longer ones."""
+    if gone:
+        tx.execute(
+            delete(chunks).where(chunks.c.series_id == bindparam("s"), chunks.c.position == bindparam("p")),
+            [{"s": series_id, "p": position} for series_id, position in gone],
+        )
+    if rows:
+        statement = insert(tx, chunks)
+        statement = statement.on_conflict_do_update(
+            index_elements=["series_id", "position"],
+            set_={"count": statement.excluded["count"], "data": statement.excluded["data"]},
+        )
+        tx.execute(
+            statement,
+            [{"series_id": r.series_id, "position": r.position, "count": r.count, "data": r.data} for r in rows],
+        )
+
+
+def put_summaries(tx: Connection, summaries: dict[int, SeriesSummary]) -> None:
+    """Mark them as not yet known to main, too."""
+    if summaries:
+        tx.execute(
+            update(series)
+            .where(series.c.id == bindparam("at"))
+            .values(count=bindparam("points"), summary=bindparam("told"), dirty=True),
+            [{"at": at, "points": s.count, "told": _pack(s)} for at, s in summaries.items()],
+        )
+
+
+def summaries(tx: Connection, task_id: str) -> list[SeriesSummary]:
+    rows = tx.execute(
+        select(series.c.summary)
+        .where(series.c.task_id == task_id, series.c.count > 0)
+        .order_by(series.c.title, series.c.series)
+    )
+    return [_summary_of.decode(row[0]) for row in rows]
+
+
+def dirty(tx: Connection, limit: int) -> list[tuple[int, str, SeriesSummary]]:
+    rows = tx.execute(
+        select(series.c.id, series.c.task_id, series.c.summary).where(series.c.dirty.is_(True)).limit(limit)
+    )
+    return [(row[0], row[1], _summary_of.decode(row[2])) for row in rows]
+
+
+def clear_dirty(tx: Connection, seen: Sequence[tuple[int, str, int]]) -> None:
+    """Series (id, task, count) whose summary is stored elsewhere; one that grew meanwhile stays dirty."""
+    if seen:
+        tx.execute(
+            update(series)
+            .where(
+                series.c.id == bindparam("at"),
+                series.c.task_id == bindparam("of"),
+                series.c.count == bindparam("points"),
+            )
+            .values(dirty=False),
+            [{"at": at, "of": of, "points": points} for at, of, points in seen],
+        )
+
+
+def find_series(tx: Connection, task_id: str, title: str, name: str) -> tuple[int, bytes] | None:
+    """Its id and its packed summary, which changes with every point."""
+    row = tx.execute(
+        select(series.c.id, series.c.summary).where(
+            series.c.task_id == task_id, series.c.title == title, series.c.series == name
+        )
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+# --- console ----------------------------------------------------------------------------------------------
+
+
+def last_number(tx: Connection, task_id: str) -> int:
+    return tx.execute(select(func.max(console.c.number)).where(console.c.task_id == task_id)).scalar_one() or 0
+
+
+def newest_of(tx: Connection, task_id: str, stream: str, last: int) -> bytes | None:
+    """The newest piece of a stream, if it is among the newest of the task."""
+    return tx.execute(
+        select(console.c.data)
+        .where(console.c.task_id == task_id, console.c.number > last - LOOK_BACK, console.c.stream == stream)
+        .order_by(console.c.number.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def add_console(tx: Connection, task_id: str, rows: Sequence[ConsoleRow]) -> None:
+    if rows:
+        tx.execute(
+            console.insert(),
+            [
+                {"task_id": task_id, "number": r.number, "stream": r.stream, "time": r.time, "data": r.data}
+                for r in rows
+            ],
+        )
+
+
+def trim_console(tx: Connection, task_id: str, limit: int) -> None:
+    """Drop the oldest pieces until at most `limit` bytes are kept."""
+    of_task = console.c.task_id == task_id
+    size = func.length(console.c.data)
+    over = (tx.execute(select(func.sum(size)).where(of_task)).scalar_one() or 0) - limit
+    if over <= 0:
+        return
+    last = 0
+    for number, bytes_ in tx.execute(select(console.c.number, size).where(of_task).order_by(console.c.number)):
+        last = number
+        over -= bytes_
+        if over <= 0:
+            break
+    tx.execute(delete(console).where(of_task, console.c.number <= last))
+
+
+def console_after(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
+    return _console(
+        tx.execute(
+            select(console.c.number, console.c.stream, console.c.time, console.c.data)
+            .where(console.c.task_id == task_id, console.c.number > after)
+            .order_by(console.c.number)
+            .limit(limit)
+            .execution_options(yield_per=16)
+        )
+    )
+
+
+def console_before_end(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
+    """The last ones, newest first."""
+    return _console(
+        tx.execute(
+            select(console.c.number, console.c.stream, console.c.time, console.c.data)
+            .where(console.c.task_id == task_id, console.c.number > after)
+            .order_by(console.c.number.desc())
+            .limit(limit)
+            .execution_options(yield_per=16)
+        )
+    )
+
+
+def _console(rows: Iterable[Any]) -> Iterator[ConsoleRow]:
+    for row in rows:
+        yield ConsoleRow(row[0], row[1], row[2], row[3])
+
+
+# --- plots ------------------------------------------------------------------------------------------------
+
+
+def put_plot(tx: Connection, task_id: str, plot: PlotRow) -> None:
+    values: dict[str, Any] = {"time": plot.time, "kind": plot.kind, "figure": plot.figure}
+    statement = insert(tx, plots).values(
+        task_id=task_id, title=plot.title, series=plot.series, iteration=plot.iteration, **values
+    )
+    keys = ["task_id", "title", "series", "iteration"]
+    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+
+
+def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -> Iterator[PlotRow]:
+    where = [plots.c.task_id == task_id]
+    if title:
+        where.append(plots.c.title == title)
+    if not all_iterations:
+        newer = plots.alias()
+        where.append(
+            ~select(newer.c.iteration)
+            .where(
+                newer.c.task_id == plots.c.task_id,
+                newer.c.title == plots.c.title,
+                newer.c.series == plots.c.series,
+                newer.c.iteration > plots.c.iteration,
+            )
+            .exists()
+        )
+    rows = tx.execute(
+        select(plots.c.title, plots.c.series, plots.c.iteration, plots.c.time, plots.c.kind, plots.c.figure)
+        .where(*where)
+        .order_by(plots.c.title, plots.c.series, plots.c.iteration)
+        .execution_options(yield_per=8)
+    )
+    for row in rows:
+        yield PlotRow(*row)
+
+
+# --- deleting ---------------------------------------------------------------------------------------------
+
+
+def drop_some(tx: Connection, task_id: str, limit: int) -> bool:
+    """Delete at most `limit` rows of what a task holds; whether something may be left."""
+    numbers = select(console.c.number).where(console.c.task_id == task_id).order_by(console.c.number).limit(limit)
+    if tx.execute(
+        delete(console).where(console.c.task_id == task_id, console.c.number.in_(numbers.scalar_subquery()))
+    ).rowcount:
+        return True
+    for (series_id,) in tx.execute(select(series.c.id).where(series.c.task_id == task_id).limit(limit)).all():
+        some = select(chunks.c.position).where(chunks.c.series_id == series_id).limit(limit).scalar_subquery()
+        if tx.execute(delete(chunks).where(chunks.c.series_id == series_id, chunks.c.position.in_(some))).rowcount:
+            return True
+        tx.execute(delete(series).where(series.c.id == series_id))
+    for table in (plots, series_numbers, marks, series):
+        tx.execute(delete(table).where(table.c.task_id == task_id))
+    return False
+
+
+# --- main -------------------------------------------------------------------------------------------------
+
+
+def task_state(tx: Connection, task_id: str) -> str | None:
+    """A task's state in the database main; None when there is no such task."""
+    return tx.execute(select(tasks.c.status).where(tasks.c.id == task_id)).scalar_one_or_none()
