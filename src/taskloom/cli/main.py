@@ -149,3 +149,7 @@ def _advice(error: TaskloomError) -> str:
     if isinstance(error, Forbidden):
         return "; it needs a key with a higher role"
     return ""
+
+
+if __name__ == "__main__":
+    main()
