@@ -35,7 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from taskloom.domain.errors import StorageFull, Unavailable
+from taskloom.domain.errors import BadInput, StorageFull, Unavailable
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -49,6 +49,7 @@ NEARLY_FULL = 2**20
 RETRIES = 40
 RETRY_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 FULL_STATES = frozenset({"53100"})
+DATA_STATES = frozenset({"22003", "22021"})  # number out of range, character not in the repertoire
 
 
 class Database:
@@ -114,10 +115,12 @@ class _Sqlite:
         if not path or path == ":memory:":
             raise ValueError(f"{url}: expected a file, readers are connections of their own")
         self._path = Path(path)
-        self._writer_engine = _sqlite_engine(
-            lambda: _connect(self._path, writer=True), "BEGIN IMMEDIATE", pool=None
+        self._writer_engine = sqlite_engine(
+            lambda: connect_sqlite(self._path, writer=True), "BEGIN IMMEDIATE", pool=None
         )
-        self._reader_engine = _sqlite_engine(lambda: _connect(self._path, writer=False), "BEGIN", pool=READERS + 2)
+        self._reader_engine = sqlite_engine(
+            lambda: connect_sqlite(self._path, writer=False), "BEGIN", pool=READERS + 2
+        )
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
@@ -129,7 +132,7 @@ class _Sqlite:
         try:
             with self._reader_engine.connect() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except (DBAPIError, OverflowError) as error:
             raise _told(error, self._path) from error
 
     def submit(self, work: Work[T]) -> Future[T]:
@@ -243,12 +246,12 @@ class _Sqlite:
                 return
 
 
-def _connect(path: Path, *, writer: bool) -> sqlite3.Connection:
+def connect_sqlite(path: Path, *, writer: bool) -> sqlite3.Connection:
     mode = "rwc" if writer else "ro"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        isolation_level=None,  # the driver begins nothing by itself: see _sqlite_engine
+        isolation_level=None,  # the driver begins nothing by itself: see sqlite_engine
         check_same_thread=False,
         cached_statements=256,
     )
@@ -263,7 +266,7 @@ def _connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     return connection
 
 
-def _sqlite_engine(creator: Callable[[], sqlite3.Connection], begin: str, pool: int | None) -> Engine:
+def sqlite_engine(creator: Callable[[], sqlite3.Connection], begin: str, pool: int | None) -> Engine:
     """SQLAlchemy over our own connections; transactions begin with an explicit statement.
 
     Python's driver would otherwise begin late and never for reads, so that two reads of one work could see
@@ -300,7 +303,7 @@ class _Postgres:
         try:
             with self._reading.connect() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except (DBAPIError, OverflowError) as error:
             raise _told(error, None) from error
 
     def submit(self, work: Work[T]) -> Future[T]:
@@ -333,6 +336,8 @@ def _told(error: BaseException, path: Path | None) -> BaseException:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
         return _full()
+    if isinstance(error, OverflowError):
+        return BadInput("a whole number is beyond 64 bits")
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
@@ -343,6 +348,8 @@ def _told(error: BaseException, path: Path | None) -> BaseException:
     if isinstance(error, DBAPIError):
         if _state(error) in FULL_STATES:
             return _full()
+        if _state(error) in DATA_STATES or "NUL (0x00)" in str(cause):
+            return BadInput("a text or number cannot be stored: a NUL character, or beyond 64 bits")
         if error.connection_invalidated:
             return Unavailable("the database does not answer; try again")
     return error

@@ -3,6 +3,7 @@
 An event only says that something changed, so a watcher that was too slow loses nothing but the detail: its
 oldest events are dropped and it is told once with the kind `missed`, upon which it asks again for what it
 shows. Publishing never waits and may be done from any thread.
+A watcher of a project gives its path; events carry the path of the project, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from taskloom.domain.errors import Unavailable
 from taskloom.wire.messages import LiveEvent
 
 MISSED = "missed"
@@ -48,20 +50,32 @@ class Subscription:
         return self
 
     async def __anext__(self) -> LiveEvent:
-        event = await self.next()
+        try:
+            event = await self.next()
+        except Unavailable:
+            raise StopAsyncIteration from None
         if event is None:
             raise StopAsyncIteration
         return event
 
     async def next(self, timeout: float | None = None) -> LiveEvent | None:
-        """The next event; None when `timeout` seconds went by without one or the bus was closed."""
+        """The next event; None when `timeout` seconds went by without one.
+
+        Unavailable when the server stops: whoever waits for something answers its client so at once.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while (event := self._take()) is None and not self._closed:
+                while (event := self._take()) is None:
+                    if self._closed:
+                        raise Unavailable("the server is stopping; try again")
                     await self._awake.wait()
                 return event
         except TimeoutError:
             return None
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def wants(self, event: LiveEvent) -> bool:
         if self._kinds and event.kind not in self._kinds:
@@ -97,7 +111,8 @@ class Subscription:
                 return LiveEvent(kind=MISSED)
             if self._waiting:
                 return self._waiting.popleft()
-            self._awake.clear()
+            if not self._closed:
+                self._awake.clear()
             return None
 
 
@@ -107,6 +122,7 @@ class EventBus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watchers: tuple[Subscription, ...] = ()
+        self._closed = False
 
     def publish(self, event: LiveEvent) -> None:
         for watcher in self._watchers:
@@ -120,6 +136,8 @@ class EventBus:
     def add(self, watcher: Subscription) -> None:
         with self._lock:
             self._watchers = (*self._watchers, watcher)
+        if self._closed:
+            watcher.close()
 
     def remove(self, watcher: Subscription) -> None:
         with self._lock:
@@ -127,5 +145,6 @@ class EventBus:
 
     def close(self) -> None:
         """Ends every subscription, so that open event streams do not hold up a stop."""
+        self._closed = True
         for watcher in self._watchers:
             watcher.close()

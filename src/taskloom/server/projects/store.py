@@ -103,7 +103,7 @@ def change_project(tx: Connection, project: str, changes: Mapping[str, Any]) -> 
 def names_below(tx: Connection, name: str) -> dict[str, str]:
     """Name by id of everything below a path."""
     query = select(projects.c.id, projects.c.name).where(_below(name))
-    return {project: below for project, below in tx.execute(query)}
+    return {row.id: row.name for row in tx.execute(query)}
 
 
 def taken(tx: Connection, names: Iterable[str]) -> str | None:

@@ -1,0 +1,203 @@
+"""The one place where a server is built: databases, services, routes, and the order of start and stop.
+
+A `House` holds the data folder's lock for as long as it is open, so a folder has one server. What a feature does
+stands in its own room; here it only gets what it needs. Sockets and signals are not known here: see serve.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from collections.abc import AsyncIterator
+from functools import cache
+from importlib.metadata import version
+from typing import Protocol
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from taskloom.domain.errors import Conflict, ServerFault
+from taskloom.server.accounts.routes import handlers as account_handlers
+from taskloom.server.accounts.service import AccountService
+from taskloom.server.binding import Binding
+from taskloom.server.call import Call, Caller, Handler, Handlers
+from taskloom.server.db import Database
+from taskloom.server.events import EventBus, Subscription
+from taskloom.server.migrations import prepare
+from taskloom.server.projects.routes import handlers as project_handlers
+from taskloom.server.projects.service import ProjectService
+from taskloom.server.settings import Clock, Settings
+from taskloom.wire.client import JSON
+from taskloom.wire.messages import EventsQuery, Health, ServerInfo
+from taskloom.wire.operations import OPERATIONS
+
+KEEP_ALIVE = 15.0  # seconds between two comments on a quiet event stream
+LOOK_AT_KEY = 1.0  # seconds after which a stream of a revoked key ends
+VERSION = version("taskloom")
+
+
+class Service(Protocol):
+    """What a service has when it works by itself, too (a sweeper, a flusher)."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class House:
+    """A server without a socket: an ASGI application over one data folder."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.bus = EventBus()
+        self._lock = _lock_folder(settings)
+        try:
+            prepare(settings.database("main"), "main")
+            prepare(settings.database("telemetry"), "telemetry")
+            self.main = Database(settings.database("main"))
+            self.telemetry = Database(settings.database("telemetry"))
+            self.accounts = AccountService(self.main, clock, settings)
+            self._services: list[Service] = [self.accounts]
+            handlers = self._build()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings)
+
+    def _build(self) -> dict[str, Handler]:
+        """Every feature with what it needs, floor by floor; all handlers by operation."""
+        settings, clock, bus = self.settings, self.clock, self.bus
+        projects = ProjectService(self.main, bus, clock, settings)
+        return _joined(
+            self._own_handlers(),
+            account_handlers(self.accounts),
+            project_handlers(projects),
+        )
+
+    def admin_key(self) -> str:
+        """The key that programs on this machine find in the connection file."""
+        return self.accounts.admin_key(self.settings.data)
+
+    async def start(self) -> None:
+        for service in self._services:
+            await service.start()
+
+    async def stop(self) -> None:
+        """Everything handed in is finished; nothing that was acknowledged is in memory only."""
+        for service in reversed(self._services):
+            await service.stop()
+        self.close()
+
+    def close(self) -> None:
+        self.bus.close()
+        self.telemetry.close()
+        self.main.close()
+        os.close(self._lock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._binding(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    # --- the server's own operations --------------------------------------------------------------------
+
+    def _own_handlers(self) -> Handlers:
+        async def health(_: Call) -> Health:
+            return Health(status="ok", version=VERSION)
+
+        async def openapi(_: Call) -> Response:
+            return Response(_document(), media_type=JSON)
+
+        async def server_info(call: Call) -> ServerInfo:
+            return ServerInfo(
+                version=VERSION,
+                time=self.clock(),
+                database=self.settings.database_kind,
+                role=call.caller.role,
+                user=call.caller.user,
+                limits=self.settings.limits(),
+            )
+
+        async def events(call: Call) -> Response:
+            query: EventsQuery = call.query
+            live = self.bus.subscribe(query.task, query.project)
+            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+            return StreamingResponse(
+                self._stream(live, call.caller), headers=headers, media_type="text/event-stream"
+            )
+
+        return {"health": health, "openapi": openapi, "server_info": server_info, "events": events}
+
+    async def _stream(self, live: Subscription, caller: Caller) -> AsyncIterator[bytes]:
+        """Events as they come; a comment now and then, so that both sides notice a dead connection."""
+        quiet = 0.0
+        async with live:
+            yield b": live\n\n"
+            while not live.closed and await self.accounts.still_valid(caller):
+                event = None if live.closed else await live.next(LOOK_AT_KEY)
+                if event is not None:
+                    quiet = 0.0
+                    yield b"data: " + _encode_event(event) + b"\n\n"
+                    continue
+                quiet += LOOK_AT_KEY
+                if quiet >= KEEP_ALIVE:
+                    quiet = 0.0
+                    yield b": still here\n\n"
+
+
+_encode_event = msgspec.json.Encoder().encode
+
+
+@cache
+def _document() -> bytes:
+    """Made when first asked for: a start does not wait for it."""
+    from taskloom.server.openapi import describe
+
+    return msgspec.json.encode(describe(OPERATIONS, VERSION))
+
+
+def _joined(*parts: Handlers) -> dict[str, Handler]:
+    """One table of handlers; two for one operation is a mistake of ours."""
+    whole: dict[str, Handler] = {}
+    for part in parts:
+        twice = whole.keys() & part.keys()
+        if twice:
+            raise ServerFault(f"operations with two handlers: {', '.join(sorted(twice))}")
+        whole.update(part)
+    return whole
+
+
+def _lock_folder(settings: Settings) -> int:
+    """The lock of the data folder, held by the open descriptor; the kernel frees it however we end."""
+    folder = settings.folder
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for path in (settings.data, folder):
+        path.chmod(0o700)
+    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise Conflict(
+            f"another server works on {settings.data} ({holder}); stop it, or choose another folder"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+    return descriptor
