@@ -152,12 +152,14 @@ writers = Table(
     Column("closed", Boolean, nullable=False, default=False),
 )
 
-# Tasks whose telemetry and blobs are still to be deleted: written in the transaction that deleted them.
+# Tasks whose telemetry and blobs are still to be deleted: written in the transaction that deleted them. The row
+# of a deleted task stays when that is `done`, so that a journal that comes late does not bring the task back.
 deletions = Table(
     "deletions",
     main,
     Column("task_id", String(32), primary_key=True),
     Column("results_only", Boolean, nullable=False, default=False),
+    Column("done", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),
 )
 
