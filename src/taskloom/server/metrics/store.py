@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy.dialects.sqlite import Insert
 
 from taskloom.domain.metrics import SeriesSummary
 from taskloom.server.db import insert
@@ -59,18 +60,29 @@ class PlotRow:
     figure: bytes
 
 
+_upserts: dict[tuple[str, str], Insert] = {}
+
+
+def _upsert(tx: Connection, table: Table) -> Insert:
+    """INSERT that writes over the row of the same key; built once, because building costs more than running."""
+    key = (tx.dialect.name, table.name)
+    if key not in _upserts:
+        fresh = insert(tx, table)
+        keys = [column.name for column in table.primary_key]
+        _upserts[key] = fresh.on_conflict_do_update(
+            index_elements=keys, set_={c.name: fresh.excluded[c.name] for c in table.c if c.name not in keys}
+        )
+    return _upserts[key]
+
+
 # --- marks ------------------------------------------------------------------------------------------------
 
 
+_marks_of = select(marks).where(marks.c.task_id == bindparam("task"), marks.c.writer == bindparam("by"))
+
+
 def find_marks(tx: Connection, task_id: str, writer: str) -> JournalMarks:
-    found = (
-        tx.execute(
-            select(marks).where(marks.c.task_id == bindparam("task"), marks.c.writer == bindparam("by")),
-            {"task": task_id, "by": writer},
-        )
-        .mappings()
-        .one_or_none()
-    )
+    found = tx.execute(_marks_of, {"task": task_id, "by": writer}).mappings().one_or_none()
     if found is None:
         return JournalMarks()
     return JournalMarks(
@@ -82,12 +94,13 @@ def find_marks(tx: Connection, task_id: str, writer: str) -> JournalMarks:
 
 def put_marks(tx: Connection, task_id: str, writer: str, now: JournalMarks) -> None:
     values: dict[str, Any] = {
+        "task_id": task_id,
+        "writer": writer,
         "events": now.events,
         "rows": now.rows,
         **{stream: now.console.get(stream, 0) for stream in STREAMS},
     }
-    statement = insert(tx, marks).values(task_id=task_id, writer=writer, **values)
-    tx.execute(statement.on_conflict_do_update(index_elements=["task_id", "writer"], set_=values))
+    tx.execute(_upsert(tx, marks), values)
 
 
 # --- series -----------------------------------------------------------------------------------------------
@@ -154,24 +167,24 @@ def put_chunks(tx: Connection, rows: Sequence[ChunkRow], gone: Sequence[tuple[in
             [{"s": series_id, "p": position} for series_id, position in gone],
         )
     if rows:
-        statement = insert(tx, chunks)
-        statement = statement.on_conflict_do_update(
-            index_elements=["series_id", "position"],
-            set_={"count": statement.excluded["count"], "data": statement.excluded["data"]},
-        )
         tx.execute(
-            statement,
+            _upsert(tx, chunks),
             [{"series_id": r.series_id, "position": r.position, "count": r.count, "data": r.data} for r in rows],
         )
+
+
+_grow = (
+    update(series)
+    .where(series.c.id == bindparam("at"))
+    .values(count=bindparam("points"), summary=bindparam("told"), dirty=True)
+)
 
 
 def put_summaries(tx: Connection, summaries: dict[int, SeriesSummary]) -> None:
     """Mark them as not yet known to main, too."""
     if summaries:
         tx.execute(
-            update(series)
-            .where(series.c.id == bindparam("at"))
-            .values(count=bindparam("points"), summary=bindparam("told"), dirty=True),
+            _grow,
             [{"at": at, "points": s.count, "told": _pack(s)} for at, s in summaries.items()],
         )
 
@@ -295,12 +308,15 @@ def _console(rows: Iterable[Any]) -> Iterator[ConsoleRow]:
 
 
 def put_plot(tx: Connection, task_id: str, plot: PlotRow) -> None:
-    values: dict[str, Any] = {"time": plot.time, "kind": plot.kind, "figure": plot.figure}
-    statement = insert(tx, plots).values(
-        task_id=task_id, title=plot.title, series=plot.series, iteration=plot.iteration, **values
-    )
-    keys = ["task_id", "title", "series", "iteration"]
-    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+    values: dict[str, Any] = {
+        "title": plot.title,
+        "series": plot.series,
+        "iteration": plot.iteration,
+        "time": plot.time,
+        "kind": plot.kind,
+        "figure": plot.figure,
+    }
+    tx.execute(_upsert(tx, plots), {"task_id": task_id, **values})
 
 
 def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -> Iterator[PlotRow]:
