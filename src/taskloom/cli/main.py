@@ -7,11 +7,12 @@ asked for is imported, so that `taskloom --version` costs no networking and no t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -123,8 +124,20 @@ def build_app(wanted: str = "") -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, hidden=entry.hidden)
         else:
-            app.command(name, hidden=entry.hidden)(found)
+            app.command(name, hidden=entry.hidden)(with_exit_code(found))
     return app
+
+
+def with_exit_code(command: Callable[..., object]) -> Callable[..., None]:
+    """The command, leaving with the exit code that it gives back, if it gives one."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        code = command(*args, **options)
+        if isinstance(code, int) and code:
+            raise typer.Exit(code)
+
+    return run
 
 
 def report_error(error: TaskloomError, *, as_json: bool) -> None:
