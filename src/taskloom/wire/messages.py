@@ -523,10 +523,15 @@ class Renewed(Answer, frozen=True, kw_only=True):
 
 
 class Finish(Request, frozen=True, kw_only=True):
+    """`requeue` (of a lease only): the worker gives the task back unfinished; it waits again when its queue's
+    policy and the attempts allow it, else it ends with `outcome`.
+    """
+
     outcome: EndStatus
     exit_code: int | None = None
     reason: str = ""
     message: str = ""
+    requeue: bool = False
 
 
 class WorkerDrain(Request, frozen=True, kw_only=True):

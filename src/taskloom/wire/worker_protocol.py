@@ -21,7 +21,9 @@ REPORT    (`ship_journal`) the task's journals, every batch with the lease's tok
 FINISH    (`finish_lease`) once, after the child is gone and its journals are shipped. Ends the task with the
           outcome and gives the slot's lease back: one transaction. Repeated until it is answered; a second
           FINISH with the same token and outcome is answered as the first (the answer may have been lost),
-          with another token it is a 409.
+          with another token it is a 409. With `requeue` the worker gives the task back unfinished (it was
+          told to stop): the queue's `on_lost` and the attempts decide whether it waits again or ends with
+          the outcome; a task that was aborted meanwhile is aborted.
 UNREGISTER (`unregister_worker`) at an orderly stop, after the last FINISH.
 
 Expiry. A sweeper on the server looks every 5 seconds or a sixth of the shortest lease, by the server's clock

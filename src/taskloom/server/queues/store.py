@@ -283,7 +283,9 @@ def find_lease(tx: Connection, token: str) -> LeaseRow | None:
 
 
 def open_lease(tx: Connection, task_id: str) -> LeaseRow | None:
-    row = tx.execute(_open().where(leases.c.task_id == task_id)).one_or_none()
+    """The lease that the task runs under."""
+    held = _open().join(tasks, (tasks.c.id == leases.c.task_id) & (tasks.c.lease == leases.c.token))
+    row = tx.execute(held.where(leases.c.task_id == task_id)).one_or_none()
     return None if row is None else _lease(row)
 
 
@@ -318,6 +320,18 @@ def count_attempts(tx: Connection, task_id: str) -> int:
 def forget_attempts(tx: Connection, task_id: str) -> None:
     """The closed leases of an earlier time in a queue."""
     tx.execute(delete(leases).where(leases.c.task_id == task_id, leases.c.outcome != ""))
+
+
+def is_held(tx: Connection, task_id: str, token: str) -> bool:
+    """Whether the task is running under this very lease."""
+    held = (tasks.c.id == task_id) & (tasks.c.lease == token)
+    return tx.execute(select(tasks.c.id).where(held)).first() is not None
+
+
+def tell_status(tx: Connection, task_id: str, token: str, message: str, now: float) -> None:
+    """The message that people see while the attempt goes on; the state itself is not touched."""
+    held = (tasks.c.id == task_id) & (tasks.c.lease == token)
+    tx.execute(update(tasks).where(held).values(status_message=message, last_update=now))
 
 
 def _change_open(tx: Connection, token: str, columns: dict[str, Any]) -> bool:

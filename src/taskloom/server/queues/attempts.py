@@ -1,0 +1,194 @@
+"""Attempts: a worker owns a task only while its lease is fresh.
+
+Every function is one step of `wire.worker_protocol` inside the caller's transaction; they are the only ones
+that open or close a lease. A lease is closed once, by whoever comes first: the holder's FINISH, the sweeper, or
+a reset of the task. Its row stays, so that a repeated FINISH gets its answer and attempts can be counted; the
+next enqueue forgets it. A lease is void from the moment the sweeper closed it and not before: a holder that
+comes late, but earlier than anybody noticed, keeps its task. Nothing here touches a clock or a process.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from taskloom.domain.errors import LeaseLost, NotFound
+from taskloom.domain.queue import Machine, Queue
+from taskloom.domain.status import Move, Status
+from taskloom.domain.task import Task
+from taskloom.server.accounts.service import AccountService
+from taskloom.server.queues import store
+from taskloom.server.queues.store import GIVEN_BACK, LOST, LeaseRow
+from taskloom.server.tasks import moves
+from taskloom.wire.messages import Finish, Lease
+from taskloom.wire.worker_protocol import STOPPING, WORKER_LOST
+
+_MOVES = {"completed": Move.COMPLETE, "failed": Move.FAIL, "aborted": Move.ABORT}
+HANDED_BACK = "the worker was stopped"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A task after a step, for the answer and the live events."""
+
+    task: Task
+    queue: str = ""
+
+
+def claim(
+    tx: Connection, accounts: AccountService, worker_id: str, keys: Sequence[str], seconds: float, now: float
+) -> Lease | None:
+    """The next task of the first queue that has one, under a fresh lease."""
+    worker = store.find_worker(tx, worker_id)
+    if worker is None:
+        raise NotFound(f"no worker {worker_id[:80]!r}; register first", worker=worker_id[:80])
+    if worker.draining:
+        return None
+    for queue in store.queue_policies(tx, keys):
+        while not queue.paused and (entry := store.first_entry(tx, queue.id)) is not None:
+            task_id, user = entry
+            store.remove_entry(tx, task_id)
+            if moves.known(tx, task_id).status is not Status.PENDING:
+                continue  # an entry without its task waiting: nothing to run
+            return _begin(tx, accounts, task_id, user, worker_id, worker.name, queue, seconds, now)
+    return None
+
+
+def _begin(
+    tx: Connection,
+    accounts: AccountService,
+    task_id: str,
+    user: str,
+    worker_id: str,
+    worker_name: str,
+    queue: Queue,
+    seconds: float,
+    now: float,
+) -> Lease:
+    token = secrets.token_urlsafe(32)
+    task = moves.begin_attempt(tx, task_id, token, worker_name, queue.id, now).task
+    expires = now + seconds
+    store.add_lease(
+        tx,
+        LeaseRow(
+            token=token,
+            task_id=task_id,
+            worker_id=worker_id,
+            queue_id=queue.id,
+            attempt=task.attempt,
+            seconds=seconds,
+            expires=expires,
+            phase="preparing",
+            stop=False,
+            stop_reason="",
+            outcome="",
+            created=now,
+        ),
+    )
+    key = accounts.create_lease_key(tx, user, token, expires)
+    return Lease(
+        token=token,
+        expires=expires,
+        seconds=seconds,
+        attempt=task.attempt,
+        queue=queue.name,
+        task=task,
+        user=user,
+        key=key,
+    )
+
+
+def renew(
+    tx: Connection, accounts: AccountService, token: str, phase: str, machine: Machine | None, now: float
+) -> LeaseRow:
+    """The lease with its new end; LeaseLost when it is void."""
+    lease = _held(tx, token)
+    expires = now + lease.seconds
+    store.renew_lease(tx, token, expires, phase)
+    store.see_worker(tx, lease.worker_id, now, machine)
+    accounts.extend_lease_keys(tx, token, expires)
+    return replace(lease, expires=expires)
+
+
+def finish(tx: Connection, accounts: AccountService, token: str, said: Finish, now: float) -> Changed:
+    """Ends the task, once. The same word again gets the same answer; another one, or a void token, LeaseLost."""
+    lease = store.find_lease(tx, token)
+    if lease is not None and not lease.open and lease.outcome == _word(said):
+        return Changed(moves.known(tx, lease.task_id).task, lease.queue_id)
+    lease = _held(tx, token)
+    store.close_lease(tx, token, _word(said))
+    store.see_worker(tx, lease.worker_id, now, None)
+    accounts.revoke_lease_keys(tx, token)
+    if said.requeue and not lease.stop:
+        return _again(tx, lease, now, said.reason or HANDED_BACK, said.message, _MOVES[said.outcome])
+    kind = Move.ABORT if said.requeue else _MOVES[said.outcome]
+    reason = said.reason or (lease.stop_reason if kind is Move.ABORT else "")
+    if not reason and said.outcome == "failed" and not moves.known(tx, lease.task_id).task.status_reason:
+        reason = "failed" if said.exit_code is None else f"exit code {said.exit_code}"
+    found = moves.end_attempt(tx, lease.task_id, token, kind, now=now, reason=reason, message=said.message)
+    return Changed(found.task, lease.queue_id)
+
+
+def expire(tx: Connection, accounts: AccountService, lease: LeaseRow, now: float) -> Changed | None:
+    """The holder fell silent: the token is void, the queue's policy decides about the task."""
+    if not store.close_lease(tx, lease.token, LOST):
+        return None
+    accounts.revoke_lease_keys(tx, lease.token)
+    if not store.is_held(tx, lease.task_id, lease.token):
+        return None  # reset meanwhile: the task is no longer this attempt's
+    if lease.stop:
+        reason = lease.stop_reason
+        found = moves.end_attempt(tx, lease.task_id, lease.token, Move.ABORT, now=now, reason=reason)
+        return Changed(found.task, lease.queue_id)
+    silent = f"the worker of attempt {lease.attempt} was not heard of for {lease.seconds:g} s"
+    return _again(tx, lease, now, WORKER_LOST, silent, Move.FAIL)
+
+
+def stop(tx: Connection, lease: LeaseRow, reason: str, now: float) -> None:
+    """Marks the attempt to be stopped; its worker hears it with the next renewal."""
+    store.stop_lease(tx, lease.token, reason)
+    store.tell_status(tx, lease.task_id, lease.token, STOPPING, now)
+
+
+def extend_all(tx: Connection, accounts: AccountService, now: float) -> int:
+    """The server was away: its own absence costs no run, so every open lease lives one period from now on."""
+    held = store.open_leases(tx)
+    for lease in held:
+        expires = max(lease.expires, now + lease.seconds)
+        store.renew_lease(tx, lease.token, expires, "")
+        accounts.extend_lease_keys(tx, lease.token, expires)
+    return len(held)
+
+
+def _again(tx: Connection, lease: LeaseRow, now: float, reason: str, message: str, otherwise: Move) -> Changed:
+    """Back to the front of its queue while the policy and the attempts allow it; else the task ends."""
+    found = store.queue_policies(tx, [lease.queue_id])
+    queue = found[0] if found else None
+    tries = store.count_attempts(tx, lease.task_id)
+    if queue is not None and queue.on_lost == "requeue" and tries < queue.max_attempts:
+        told = f"{message}; attempt {tries} of {queue.max_attempts}" if message else ""
+        task = moves.end_attempt(
+            tx, lease.task_id, lease.token, Move.REQUEUE, now=now, reason=reason, message=told
+        ).task
+        store.add_entry(tx, queue.id, lease.task_id, task.user, now, front=True)
+        return Changed(task, queue.id)
+    why = f"{message}; it had {tries} of {queue.max_attempts} attempts" if queue and message else message
+    ended = moves.end_attempt(tx, lease.task_id, lease.token, otherwise, now=now, reason=reason, message=why)
+    return Changed(ended.task, lease.queue_id)
+
+
+def _held(tx: Connection, token: str) -> LeaseRow:
+    """The open lease of this token, with its task still under it."""
+    lease = store.find_lease(tx, token)
+    if lease is None or not lease.open:
+        raise LeaseLost("this lease is void: it ran out, or its task was reset or deleted")
+    if not store.is_held(tx, lease.task_id, token):
+        raise LeaseLost("this lease is void: its task was reset", task=lease.task_id)
+    return lease
+
+
+def _word(said: Finish) -> str:
+    return GIVEN_BACK if said.requeue else said.outcome

@@ -1,0 +1,494 @@
+"""Queues: who may wait where, who runs next, and what becomes of a task whose worker fell silent.
+
+Each call is one transaction; the rows are the queue, and what is in memory is only the wish to be woken: a claim
+that found nothing watches the live events and looks again. Leases go by this server's clock alone. What an
+attempt is and how it ends stands in `attempts`, the sentence for a waiting task in `waiting`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+from sqlalchemy import Connection
+
+from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound, TaskloomError
+from taskloom.domain.project import check_text
+from taskloom.domain.queue import Queue, Waiting, WorkerInfo
+from taskloom.domain.status import Move, Status
+from taskloom.domain.task import Task
+from taskloom.server.accounts.service import AccountService
+from taskloom.server.call import Caller
+from taskloom.server.db import Database
+from taskloom.server.events import EventBus
+from taskloom.server.queues import attempts, store
+from taskloom.server.queues.attempts import Changed
+from taskloom.server.queues.store import WorkerRow
+from taskloom.server.queues.waiting import Serving, explain, free_slots
+from taskloom.server.settings import Clock, Settings
+from taskloom.server.tasks import moves
+from taskloom.wire.messages import (
+    Claim,
+    Enqueue,
+    Finish,
+    Lease,
+    LiveEvent,
+    MoveRequest,
+    QueueCreate,
+    QueueEdit,
+    QueueEntries,
+    Renew,
+    Renewed,
+    WorkerRegister,
+)
+from taskloom.wire.worker_protocol import MAX_LEASE, MAX_WAIT, MIN_LEASE
+
+DEFAULT_QUEUE = "default"
+MAX_NAME, MAX_SLOTS, MAX_QUEUES, MAX_ATTEMPTS = 256, 1024, 256, 1000
+LOOK_AGAIN = 2.0  # seconds after which a waiting claim looks by itself (another server on the same database)
+FORGET_WORKER = 7 * 86_400.0
+_WORKER_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+_WAKING = frozenset({"queue"})
+
+log = logging.getLogger("taskloom.server.queues")
+
+
+class QueueService:
+    def __init__(
+        self, main: Database, bus: EventBus, clock: Clock, settings: Settings, accounts: AccountService
+    ) -> None:
+        self._db, self._bus, self._clock = main, bus, clock
+        self._settings, self._accounts = settings, accounts
+        self._sweeper: asyncio.Task[None] | None = None
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """The queue `default` is there, and every open lease lives one more period: we were away, not they."""
+        now = self._clock()
+        await self._db.write(lambda tx: _prepare(tx, self._accounts, now))
+        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+
+    async def stop(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+
+    async def _sweep_for_ever(self) -> None:
+        pause = self._settings.sweep
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.sweep()
+                pause = await self._db.read(self._pause)
+            except TaskloomError as error:  # a full disk, a busy database: the next look finds the same leases
+                log.warning("the look for expired leases failed: %s", error.message)
+
+    def _pause(self, tx: Connection) -> float:
+        """Five seconds, or a sixth of the shortest lease."""
+        shortest = min((lease.seconds for lease in store.open_leases(tx)), default=math.inf)
+        return min(self._settings.sweep, shortest / 6)
+
+    async def sweep(self) -> int:
+        """Close every lease that ran out; how many there were."""
+        now = self._clock()
+        if not await self._db.read(lambda tx: bool(store.expired_leases(tx, now))):
+            return 0
+
+        def work(tx: Connection) -> list[Changed | None]:
+            return [attempts.expire(tx, self._accounts, lease, now) for lease in store.expired_leases(tx, now)]
+
+        ended = await self._db.write(work)
+        for changed in ended:
+            self._tell(changed)
+        return len(ended)
+
+    # --- queues -----------------------------------------------------------------------------------------
+
+    async def list_queues(self) -> list[Queue]:
+        return await self._db.read(store.list_queues)
+
+    async def get_queue(self, key: str) -> QueueEntries:
+        return await self._db.read(lambda tx: _entries(tx, _queue(tx, key)))
+
+    async def create_queue(self, wanted: QueueCreate) -> Queue:
+        queue = _new_queue(wanted, self._clock())
+
+        def work(tx: Connection) -> Queue:
+            if store.find_queue(tx, queue.name) is not None or not store.add_queue(tx, queue):
+                raise Conflict(f"there is a queue {queue.name!r} already", queue=queue.name)
+            return queue
+
+        await self._db.write(work)
+        self._wake(queue.id)
+        return queue
+
+    async def edit_queue(self, key: str, edit: QueueEdit) -> Queue:
+        columns = _checked_edit(edit)
+
+        def work(tx: Connection) -> Queue:
+            queue = _queue(tx, key)
+            if queue.name == DEFAULT_QUEUE and columns.get("name", DEFAULT_QUEUE) != DEFAULT_QUEUE:
+                raise Conflict(f"the queue {DEFAULT_QUEUE!r} keeps its name: tasks without a queue go there")
+            if "name" in columns and store.name_taken(tx, str(columns["name"]), queue.id):
+                raise Conflict(f"there is a queue {columns['name']!r} already", queue=columns["name"])
+            if columns:
+                store.edit_queue(tx, queue.id, **columns)
+            return _queue(tx, queue.id)
+
+        queue = await self._db.write(work)
+        self._wake(queue.id)
+        return queue
+
+    async def delete_queue(self, key: str) -> None:
+        def work(tx: Connection) -> str:
+            queue = _queue(tx, key)
+            if queue.name == DEFAULT_QUEUE:
+                raise Conflict(f"the queue {DEFAULT_QUEUE!r} cannot be deleted: tasks without a queue go there")
+            if queue.waiting or queue.running:
+                raise Conflict(
+                    f"queue {queue.name!r} has {queue.waiting} waiting and {queue.running} running tasks",
+                    waiting=queue.waiting,
+                    running=queue.running,
+                )
+            store.delete_queue(tx, queue.id)
+            return queue.id
+
+        self._wake(await self._db.write(work))
+
+    async def move_entry(self, key: str, task_id: str, position: int) -> QueueEntries:
+        """Position 1 is the front, -1 the back, -2 one before it."""
+        if position == 0:
+            raise BadInput("position 0: expected 1 for the front, or -1 for the back")
+
+        def work(tx: Connection) -> QueueEntries:
+            queue = _queue(tx, key)
+            waiting = store.order(tx, queue.id)
+            if task_id not in waiting:
+                raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
+            rest = [other for other in waiting if other != task_id]
+            place = position - 1 if position > 0 else max(len(rest) + position + 1, 0)
+            store.reorder(tx, [*rest[:place], task_id, *rest[place:]])
+            return _entries(tx, queue)
+
+        moved = await self._db.write(work)
+        self._wake(moved.queue.id)
+        return moved
+
+    # --- tasks in queues --------------------------------------------------------------------------------
+
+    async def enqueue(self, caller: Caller, task_id: str, wanted: Enqueue) -> Task:
+        now = self._clock()
+
+        def work(tx: Connection) -> Changed:
+            queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
+            found = moves.move(tx, task_id, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
+            store.forget_attempts(tx, task_id)
+            store.add_entry(tx, queue.id, task_id, caller.user, now, front=False)
+            return Changed(found.task, queue.id)
+
+        return self._tell(await self._db.write(work)).task
+
+    async def dequeue(self, task_id: str, wanted: MoveRequest) -> Task:
+        now = self._clock()
+
+        def work(tx: Connection) -> Changed:
+            found = moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=wanted.reason, message=wanted.message)
+            return Changed(found.task, store.remove_entry(tx, task_id) or "")
+
+        return self._tell(await self._db.write(work)).task
+
+    async def abort(self, caller: Caller, task_id: str, wanted: MoveRequest) -> Task:
+        """Pending: never runs. Running under a lease: marked to stop. Running without one: aborted at once."""
+        now = self._clock()
+        reason = wanted.reason or f"aborted by {caller.user}"
+
+        def work(tx: Connection) -> Changed:
+            found = moves.known(tx, task_id)
+            lease = store.open_lease(tx, task_id)
+            if found.status is Status.RUNNING and lease is not None:
+                if not lease.stop:
+                    attempts.stop(tx, lease, reason, now)
+                return Changed(moves.known(tx, task_id).task, lease.queue_id)
+            ended = moves.move(tx, task_id, Move.ABORT, now=now, reason=reason, message=wanted.message, lease=None)
+            return Changed(ended.task, store.remove_entry(tx, task_id) or "")
+
+        return self._tell(await self._db.write(work)).task
+
+    async def waiting(self, task_id: str) -> Waiting:
+        now = self._clock()
+        return await self._db.read(lambda tx: _waiting(tx, task_id, now))
+
+    # --- workers ----------------------------------------------------------------------------------------
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        now = self._clock()
+
+        def work(tx: Connection) -> list[WorkerInfo]:
+            held = _tasks_by_worker(tx)
+            return [_info(row, held.get(row.id, ()), now) for row in store.list_workers(tx)]
+
+        return await self._db.read(work)
+
+    async def register_worker(self, caller: Caller, wanted: WorkerRegister) -> WorkerInfo:
+        _no_task(caller)
+        _check_registration(wanted)
+        now = self._clock()
+
+        def work(tx: Connection) -> WorkerInfo:
+            served = [_queue_or_new(tx, key, now, create=wanted.create_queues).id for key in wanted.queues]
+            row = WorkerRow(
+                id=wanted.id,
+                name=wanted.name,
+                user=caller.user,
+                queues=tuple(dict.fromkeys(served)),
+                slots=wanted.slots,
+                version=wanted.version,
+                machine=wanted.machine,
+                lease_seconds=30.0,
+                draining=False,
+                registered=now,
+                last_seen=now,
+            )
+            store.put_worker(tx, row)
+            return _info(row, _tasks_by_worker(tx).get(row.id, ()), now)
+
+        info = await self._db.write(work)
+        self._wake("", "worker")
+        return info
+
+    async def unregister_worker(self, worker_id: str) -> None:
+        def work(tx: Connection) -> None:
+            if not store.remove_worker(tx, worker_id):
+                raise NotFound(f"no worker {worker_id[:80]!r}")
+
+        await self._db.write(work)
+        self._wake("", "worker")
+
+    async def drain_worker(self, worker_id: str, *, drain: bool) -> WorkerInfo:
+        now = self._clock()
+
+        def work(tx: Connection) -> WorkerInfo:
+            store.drain_worker(tx, worker_id, drain=drain)
+            row = store.find_worker(tx, worker_id)
+            if row is None:
+                raise NotFound(f"no worker {worker_id[:80]!r}")
+            return _info(row, _tasks_by_worker(tx).get(row.id, ()), now)
+
+        info = await self._db.write(work)
+        self._wake("", "worker")
+        self._wake("")
+        return info
+
+    # --- leases -----------------------------------------------------------------------------------------
+
+    async def claim(self, caller: Caller, wanted: Claim, gone: Callable[[], Awaitable[bool]]) -> Lease | None:
+        """The next task, waited for. Nothing is claimed for a worker that hung up meanwhile."""
+        _no_task(caller)
+        if not MIN_LEASE <= wanted.lease <= MAX_LEASE:
+            raise BadInput(f"lease {wanted.lease}: expected {MIN_LEASE:g} to {MAX_LEASE:g} seconds")
+        if not 0 <= wanted.wait <= MAX_WAIT:
+            raise BadInput(f"wait {wanted.wait}: expected 0 to {MAX_WAIT:g} seconds")
+        if not 1 <= len(wanted.queues) <= MAX_QUEUES:
+            raise BadInput(f"queues: expected 1 to {MAX_QUEUES} names or ids")
+        ends = time.monotonic() + min(wanted.wait, self._settings.max_wait)
+        async with self._bus.subscribe(kinds=_WAKING) as live:  # before the first look: no wake-up is missed
+            first = True
+            while first or (time.monotonic() < ends and not live.closed and not await gone()):
+                lease = await self._look(wanted, first=first)
+                if lease is not None:
+                    self._tell(Changed(lease.task, lease.task.queue))
+                    return lease
+                first = False
+                await live.next(max(min(LOOK_AGAIN, ends - time.monotonic()), 0))
+        return None
+
+    async def _look(self, wanted: Claim, *, first: bool) -> Lease | None:
+        """One look. The first one always writes: it says that the worker lives, and whether it is known."""
+        if not first and not await self._db.read(lambda tx: store.any_entry(tx, wanted.queues)):
+            return None
+        now = self._clock()
+
+        def work(tx: Connection) -> Lease | None:
+            store.see_worker(tx, wanted.worker, now, wanted.machine, wanted.lease)
+            return attempts.claim(tx, self._accounts, wanted.worker, wanted.queues, wanted.lease, now)
+
+        return await self._db.write(work)
+
+    async def renew(self, token: str, said: Renew) -> Renewed:
+        now = self._clock()
+        phase = check_text(said.phase[:64], "phase")
+        lease = await self._db.write(
+            lambda tx: attempts.renew(tx, self._accounts, token, phase, said.machine, now)
+        )
+        return Renewed(expires=lease.expires, stop=lease.stop, reason=lease.stop_reason)
+
+    async def finish(self, token: str, said: Finish) -> Task:
+        now = self._clock()
+        ended = await self._db.write(lambda tx: attempts.finish(tx, self._accounts, token, said, now))
+        return self._tell(ended).task
+
+    # --- who wants to know ------------------------------------------------------------------------------
+
+    def _tell(self, changed: Changed | None) -> Changed:
+        """Say what changed, after the transaction; claims that wait listen to the queue's events."""
+        if changed is None:
+            return Changed(Task(id="", name="", project=""))
+        task = changed.task
+        self._bus.publish(
+            LiveEvent(
+                kind="task",
+                task=task.id,
+                project=task.project,
+                queue=changed.queue,
+                status=task.status.value,
+                time=self._clock(),
+            )
+        )
+        if changed.queue:
+            self._wake(changed.queue)
+        return changed
+
+    def _wake(self, queue: str, kind: str = "queue") -> None:
+        self._bus.publish(LiveEvent(kind=kind, queue=queue, time=self._clock()))
+
+
+def _prepare(tx: Connection, accounts: AccountService, now: float) -> None:
+    _queue_or_new(tx, DEFAULT_QUEUE, now, create=True)
+    attempts.extend_all(tx, accounts, now)
+    store.forget_workers(tx, now - FORGET_WORKER)
+
+
+def _queue(tx: Connection, key: str) -> Queue:
+    found = store.find_queue(tx, key)
+    if found is None:
+        raise NotFound(f"no queue {key[:80]!r}", queue=key[:80])
+    return found
+
+
+def _queue_or_new(tx: Connection, key: str, now: float, *, create: bool) -> Queue:
+    found = store.find_queue(tx, key)
+    if found is None and create:
+        found = _new_queue(QueueCreate(name=key), now)
+        if not store.add_queue(tx, found):
+            return _queue(tx, key)
+    return found if found is not None else _queue(tx, key)
+
+
+def _new_queue(wanted: QueueCreate, now: float) -> Queue:
+    return Queue(
+        id=uuid.uuid4().hex,
+        name=_check_name(wanted.name),
+        description=check_text(wanted.description, "description"),
+        on_lost=wanted.on_lost,
+        max_attempts=_check_attempts(wanted.max_attempts),
+        created=now,
+    )
+
+
+def _checked_edit(edit: QueueEdit) -> dict[str, str | int | bool]:
+    columns: dict[str, str | int | bool] = {}
+    if edit.name is not None:
+        columns["name"] = _check_name(edit.name)
+    if edit.description is not None:
+        columns["description"] = check_text(edit.description, "description")
+    if edit.paused is not None:
+        columns["paused"] = edit.paused
+    if edit.on_lost is not None:
+        columns["on_lost"] = edit.on_lost
+    if edit.max_attempts is not None:
+        columns["max_attempts"] = _check_attempts(edit.max_attempts)
+    return columns
+
+
+def _check_name(name: str) -> str:
+    name = check_text(name.strip(), "queue name")
+    if not 1 <= len(name) <= MAX_NAME or "/" in name:
+        raise BadInput(f"queue name {name[:80]!r}: expected 1 to {MAX_NAME} characters without a slash")
+    return name
+
+
+def _check_attempts(number: int) -> int:
+    if not 1 <= number <= MAX_ATTEMPTS:
+        raise BadInput(f"max_attempts {number}: expected 1 to {MAX_ATTEMPTS}")
+    return number
+
+
+def _check_registration(wanted: WorkerRegister) -> None:
+    if not _WORKER_ID.fullmatch(wanted.id):
+        raise BadInput(
+            f"worker id {wanted.id[:80]!a}: expected 1 to 64 letters, digits, dots, dashes, underscores"
+        )
+    if not 1 <= len(check_text(wanted.name, "worker name")) <= MAX_NAME:
+        raise BadInput(f"worker name: expected 1 to {MAX_NAME} characters")
+    if not 1 <= wanted.slots <= MAX_SLOTS:
+        raise BadInput(f"slots {wanted.slots}: expected 1 to {MAX_SLOTS}")
+    if not 1 <= len(wanted.queues) <= MAX_QUEUES:
+        raise BadInput(f"queues: expected 1 to {MAX_QUEUES} names or ids")
+
+
+def _no_task(caller: Caller) -> None:
+    if caller.lease:
+        raise Forbidden("the key of a running task is not a worker's: it can neither register nor claim")
+
+
+def _entries(tx: Connection, queue: Queue) -> QueueEntries:
+    return QueueEntries(queue=queue, entries=store.list_entries(tx, queue.id))
+
+
+def _tasks_by_worker(tx: Connection) -> dict[str, tuple[str, ...]]:
+    held: dict[str, tuple[str, ...]] = {}
+    for lease in store.open_leases(tx):
+        held[lease.worker_id] = (*held.get(lease.worker_id, ()), lease.task_id)
+    return held
+
+
+def _info(row: WorkerRow, held: Sequence[str], now: float) -> WorkerInfo:
+    return WorkerInfo(
+        id=row.id,
+        name=row.name,
+        queues=row.queues,
+        slots=row.slots,
+        tasks=tuple(held),
+        machine=row.machine,
+        version=row.version,
+        user=row.user,
+        registered=row.registered,
+        last_seen=row.last_seen,
+        alive=_alive(row, now),
+        draining=row.draining,
+    )
+
+
+def _alive(row: WorkerRow, now: float) -> bool:
+    return now - row.last_seen <= 2 * row.lease_seconds
+
+
+def _waiting(tx: Connection, task_id: str, now: float) -> Waiting:
+    status = moves.known(tx, task_id).status
+    place = store.waiting_place(tx, task_id)
+    if place is None:
+        raise Conflict(f"task {task_id} is {status.value}; it does not wait in a queue", status=status.value)
+    queue_id, ahead = place
+    queue = _queue(tx, queue_id)
+    busy = Counter(lease.worker_id for lease in store.open_leases(tx))
+    serving = [
+        Serving(row.name, row.slots, busy[row.id], _alive(row, now), row.draining)
+        for row in store.list_workers(tx)
+        if queue_id in row.queues
+    ]
+    return Waiting(
+        task=task_id,
+        queue=queue.name,
+        position=ahead + 1,
+        ahead=ahead,
+        reason=explain(queue, ahead, serving),
+        workers=sum(1 for worker in serving if worker.alive),
+        free_slots=free_slots(serving),
+    )
