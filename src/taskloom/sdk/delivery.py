@@ -1,0 +1,105 @@
+"""The script's end of its companion process: start the shipper, poke it, ask how far it is.
+
+The companion is a process of its own session; nothing of the script waits for it but `wait`. What it does
+with the journal stands in `journal.shipper`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from taskloom.journal import layout
+from taskloom.journal.reader import Reader
+from taskloom.journal.writer import Writer
+
+LOOK = 0.01
+LOOK_MOST = 0.1
+
+
+class Delivery:
+    """Shipping of one task's journals by a companion of this process."""
+
+    def __init__(self, task_folder: Path) -> None:
+        self.task_folder = task_folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """OSError when no process can be started; the journal then waits for the next shipper."""
+        # -P: a file of the script's folder that is named like a library must not be imported instead of it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "taskloom.journal.shipper", str(self.task_folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        if self._process.stdin is not None:
+            os.set_blocking(self._process.stdin.fileno(), False)
+
+    def poke(self) -> None:
+        """Ask it to look at once."""
+        if self._process is None or self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(b"!")
+        except (OSError, ValueError):
+            pass  # the pipe is full (it will look anyway) or the companion is gone (wait notices)
+
+    def wait(self, writer: Writer, timeout: float) -> bool:
+        """Wait until the server has all that `writer` recorded; False when the time ran out first.
+
+        Pokes again after every look that found something new: what was written behind a cut needs another.
+        """
+        end = time.monotonic() + timeout
+        pause = LOOK
+        self.poke()
+        while not self.delivered(writer):
+            left = end - time.monotonic()
+            gone = self._process is not None and self._process.poll() is not None
+            if left <= 0 or gone or self.refused(writer):
+                return self.delivered(writer)
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, LOOK_MOST)
+            self.poke()
+        return True
+
+    def delivered(self, writer: Writer) -> bool:
+        if not (writer.folder / layout.META_FILE).exists():
+            return True  # removed by the shipper: everything was acknowledged
+        marks = layout.read_marks(writer.folder)
+        if marks.refused or marks.events < writer.records or marks.rows < writer.rows:
+            return False
+        reader = Reader(writer.folder)
+        return all(marks.console.get(s, 0) >= reader.console_size(s) for s in layout.STREAMS)
+
+    def refused(self, writer: Writer) -> str:
+        return layout.read_marks(writer.folder).refused
+
+    def last_note(self) -> str:
+        """The last line of the shipper's log, without its time; empty when it had nothing to say."""
+        try:
+            lines = (self.task_folder / layout.SHIP_LOG_FILE).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return ""
+        return lines[-1].partition(" ")[2] if lines else ""
+
+    def leave(self) -> None:
+        """Close our end; the companion goes on by itself and ends when its work is done."""
+        if self._process is None:
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        # It is meant to outlive this process: say so, or the interpreter warns that it was not waited for.
+        self._process.returncode = self._process.poll() or 0
+        self._process = None
+
+    def forget(self) -> None:
+        """In a forked process: the companion is the parent's."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None

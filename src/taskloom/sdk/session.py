@@ -1,0 +1,332 @@
+"""The running task of this process: journal, local copy, companion, watchers, and their orderly end.
+
+`current` is the only process-wide name of the SDK. A session is a `Recorder`: everything that is said about
+the live task passes `record`, which journals it and applies it to the local copy, so that a question about
+the live task needs no network. Which task it is was decided in `identity`; how a person speaks to it is
+`task` and `logger`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from taskloom.domain.errors import BadInput
+from taskloom.domain.status import Status
+from taskloom.domain.task import Task, TaskEdit, apply_edit
+from taskloom.journal import layout
+from taskloom.journal.reader import Reader
+from taskloom.journal.writer import Writer
+from taskloom.sdk.delivery import Delivery
+from taskloom.sdk.ending import Ending, Outcome
+from taskloom.sdk.history import History
+from taskloom.sdk.identity import Identity, child_environment
+from taskloom.sdk.notices import Notices
+from taskloom.wire.client import Address
+from taskloom.wire.connection import find_address
+from taskloom.wire.records import (
+    ArtifactRemoved,
+    ArtifactStored,
+    Edited,
+    Ended,
+    ModelStored,
+    Opened,
+    Record,
+)
+
+if TYPE_CHECKING:
+    from taskloom.wire.send import Client
+
+ENV_CLOSE_TIMEOUT = "TASKLOOM_CLOSE_TIMEOUT"
+ENV_OFFLINE = "TASKLOOM_OFFLINE"
+CLOSE_TIMEOUT = 10.0
+NO_SERVER = (
+    "no server is configured: start one with `taskloom up`, or set TASKLOOM_URL and TASKLOOM_API_KEY "
+    "(or TASKLOOM_DATA, when the server's data folder is not the default one)"
+)
+
+
+class Watcher(Protocol):
+    """Something that watches the script until it is stopped, in at most so many seconds."""
+
+    def stop(self, timeout: float) -> None: ...
+
+
+@dataclass
+class Process:
+    """What this process remembers between tasks."""
+
+    session: Session | None = None
+    offline: bool = False
+    offline_id: str = ""
+    seed: int | None = 1337
+    turn: int = 0
+    forks_watched: bool = False
+    closed_here: set[str] = field(default_factory=set[str])
+
+
+current = Process()
+
+
+class Session:
+    """One task, live in this process. Made by `Task.init`; ended by `close`, once."""
+
+    live = True
+
+    def __init__(self, identity: Identity, document: Task, data: Path, notices: Notices) -> None:
+        self.identity = identity
+        self.data = data
+        self.notices = notices
+        self.offline = bool(os.environ.get(ENV_OFFLINE)) or current.offline
+        self.iteration_offset = 0
+        self.last_iteration: int | None = None
+        self.closed = False
+        self.owner = identity.role == "main"
+        self._lock = threading.RLock()
+        self._document = document
+        self._pid = os.getpid()
+        self._client: Client | None = None
+        self._history: History | None = None
+        self._outputs = False
+        self._watchers: list[Watcher] = []
+        self._environment: dict[str, str | None] = {}
+        self._capture: threading.Thread | None = None
+        self._ending = Ending(self.close)
+        self.writer = self._open_writer()
+        self.delivery = Delivery(self.writer.task_folder)
+
+    def _open_writer(self) -> Writer:
+        document = self._document
+        return Writer.create(
+            self.identity.root,
+            self.identity.task,
+            role=self.identity.role,
+            lease=self.identity.lease,
+            offline=self.offline,
+            name=document.name,
+            project=document.project,
+            tell=self.notices.say,
+        )
+
+    # --- beginning ----------------------------------------------------------------------------------------
+
+    def begin(self, opened: Opened | None, history: History | None) -> None:
+        """Open the task and put the hooks in; `opened` None: somebody else did."""
+        current.session = self
+        self._history = history
+        if opened is not None:
+            self.record(opened)
+        if not current.forks_watched:
+            current.forks_watched = True
+            os.register_at_fork(after_in_child=_after_fork)
+        if not self.owner:
+            return
+        self._change_environment(child_environment(self.identity))
+        if self.offline:
+            self._change_environment({ENV_OFFLINE: "1"})
+        self._ending.install()
+        if not self.identity.lease and not self.offline:
+            with self.notices.boundary("the shipper could not be started"):
+                self.delivery.start()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have it stopped at the end; the last one first."""
+        self._watchers.append(watcher)
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Look at code and packages while the script goes on; `close` waits for it, bounded."""
+
+        def run() -> None:
+            with self.notices.boundary("code and packages could not be captured"):
+                work()
+
+        self._capture = threading.Thread(target=run, name="taskloom-capture", daemon=True)
+        self._capture.start()
+
+    def _change_environment(self, values: dict[str, str]) -> None:
+        for name, value in values.items():
+            self._environment.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
+    def after_fork(self) -> None:
+        """In a forked child: a helper with a journal of its own, without the parent's hooks and watchers."""
+        self._lock = threading.RLock()
+        self.owner = False
+        self._capture = None
+        self._watchers = []
+        self._client = None
+        self._ending.undo()
+        self.writer.become_child()
+        self.delivery.forget()
+
+    # --- the recorder -------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self.identity.task
+
+    @property
+    def project_name(self) -> str:
+        return self._document.project
+
+    @property
+    def spool(self) -> Path:
+        folder = self.writer.task_folder / layout.FILES_FOLDER
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def document(self) -> Task:
+        return self._document
+
+    def record(self, record: Record) -> None:
+        with self._lock:
+            if isinstance(record, Edited):
+                self._document = apply_edit(self._document, record.edit)
+            self.writer.record(record)
+            self._document = _with_outputs(self._document, record)
+        if isinstance(record, ArtifactStored | ModelStored):
+            self._note_outputs()
+
+    def edit(self, edit: TaskEdit) -> None:
+        self.record(Edited(edit=edit, time=time.time()))
+
+    def client(self) -> Client:
+        if self._client is None or self._pid != os.getpid():
+            from taskloom.wire.send import Client
+
+            self._client, self._pid = Client(required_address()), os.getpid()
+        return self._client
+
+    def wait_shipped(self, timeout: float) -> bool:
+        return not self.offline and self.delivery.wait(self.writer, timeout)
+
+    def poke(self) -> None:
+        self.delivery.poke()
+
+    def _note_outputs(self) -> None:
+        self.delivery.poke()
+        if not self._outputs and self._history is not None and self.owner:
+            self._outputs = True
+            self._history.change(self.id, outputs=True)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def close(self, outcome: Outcome | None = None) -> None:
+        """End the task: bounded in time, says what is still unsent, raises nothing."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        end = time.monotonic() + close_timeout()
+        if self.owner and os.getpid() == self.writer.meta.pid:
+            self._end_as_owner(outcome or Outcome(), end)
+        else:
+            self.writer.close()
+        if current.session is self:
+            current.session = None
+        current.closed_here.add(self.id)
+        if self._client is not None:
+            self._client.close()
+
+    def _end_as_owner(self, outcome: Outcome, end: float) -> None:
+        if self._capture is not None and self._capture is not threading.current_thread():
+            self._capture.join(max(end - time.monotonic(), 0.0) / 2)
+        for watcher in reversed(self._watchers):
+            with self.notices.boundary("a watcher could not be stopped"):
+                watcher.stop(min(2.0, max(end - time.monotonic(), 0.1)))
+        self._ending.undo()
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        with self.notices.boundary("the end of the task could not be written"):
+            self.writer.record(
+                Ended(status=outcome.status, time=time.time(), reason=outcome.reason, message=outcome.message)
+            )
+        self.writer.close()
+        self._document = msgspec.structs.replace(self._document, status=Status(outcome.status))
+        if self._history is not None:
+            self._history.change(self.id, last_iteration=self.last_iteration)
+        with self.notices.boundary("the journal could not be shipped"):
+            self._hand_over(end)
+
+    def _hand_over(self, end: float) -> None:
+        if self.identity.lease:
+            return  # the worker ships it
+        if self.offline:
+            from taskloom.sdk.offline import pack
+
+            self.notices.say(f"the offline session is in {pack(self.writer.task_folder)}")
+            return
+        if find_address() is None:
+            self.delivery.poke()
+            self.notices.say(
+                f"no server is configured: the journal waits at {self.writer.task_folder} for `taskloom up` "
+                "or `taskloom journal ship`"
+            )
+        elif not self.delivery.wait(self.writer, end - time.monotonic()):
+            self.notices.say(self._left_over())
+        self.delivery.leave()
+
+    def _left_over(self) -> str:
+        refused = self.delivery.refused(self.writer)
+        where = f"the journal stays at {self.writer.task_folder}"
+        if refused:
+            return f"the server refused the results of this run ({refused}); {where}"
+        marks = layout.read_marks(self.writer.folder)
+        unsent = f"{self.writer.records - marks.events} records and {self.writer.rows - marks.rows} scalars"
+        note = self.delivery.last_note()
+        reason = f" ({note})" if note else ""
+        return f"{unsent} are still to be shipped{reason}; {where} and is sent in the background"
+
+
+def _after_fork() -> None:
+    if current.session is not None:
+        current.session.after_fork()
+
+
+def close_timeout() -> float:
+    try:
+        return max(float(os.environ.get(ENV_CLOSE_TIMEOUT, "") or CLOSE_TIMEOUT), 0.0)
+    except ValueError:
+        return CLOSE_TIMEOUT
+
+
+def required_address() -> Address:
+    address = find_address()
+    if address is None:
+        raise BadInput(NO_SERVER)
+    return address
+
+
+def document_of_owner(identity: Identity) -> Task:
+    """What a helper process knows of its task: the claimed document, or the name its owner wrote down."""
+    if identity.claimed is not None:
+        return identity.claimed
+    for folder in layout.writer_folders(identity.root / identity.task):
+        meta = Reader(folder).meta
+        if meta.role == "main":
+            return Task(id=identity.task, name=meta.name, project=meta.project, status=Status.RUNNING)
+    return Task(id=identity.task, name="", project="", status=Status.RUNNING)
+
+
+def _with_outputs(task: Task, record: Record) -> Task:
+    match record:
+        case ArtifactStored(artifact=stored):
+            kept = tuple(a for a in task.artifacts if a.name != stored.name)
+            return msgspec.structs.replace(task, artifacts=(*kept, stored))
+        case ArtifactRemoved(name=name):
+            return msgspec.structs.replace(task, artifacts=tuple(a for a in task.artifacts if a.name != name))
+        case ModelStored(link=link) if link is not None:
+            others = tuple(m for m in task.models if (m.direction, m.name) != (link.direction, link.name))
+            return msgspec.structs.replace(task, models=(*others, link))
+        case _:
+            return task
