@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert, or_, select, update
 
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary, from_wire
@@ -22,6 +22,7 @@ from taskloom.domain.task import ARCHIVED_TAG, HIDDEN_TAG, ConfigurationObject, 
 from taskloom.server import db
 from taskloom.server.tables import (
     deletions,
+    entries,
     projects,
     queues,
     task_tags,
@@ -70,6 +71,10 @@ class Found:
     task: Task
     lease: str = ""
     opener: str = ""
+
+    @property
+    def status(self) -> Status:
+        return self.task.status
 
 
 @dataclass(frozen=True)
@@ -299,7 +304,7 @@ def _set_tags(
 # --- filterable values ------------------------------------------------------------------------------------
 
 
-def write_metrics(connection: Connection, task_id: str, summaries: Iterable[SeriesSummary]) -> None:
+def write_metrics(connection: Connection, task_id: str, summaries: Iterable[SeriesSummary], now: float) -> None:
     """Last, minimum and maximum of series as absolute values, and the last iteration that they tell."""
     values: dict[str, Value] = {}
     last: int | None = None
@@ -312,12 +317,11 @@ def write_metrics(connection: Connection, task_id: str, summaries: Iterable[Seri
             reached = max(summary.last_iteration, summary.min_iteration, summary.max_iteration)
             last = reached if last is None else max(last, reached)
     _put_values(connection, task_id, _storable(values))
+    columns: dict[str, Any] = {"last_update": now}
     if last is not None:
-        connection.execute(
-            update(tasks)
-            .where(tasks.c.id == task_id, func.coalesce(tasks.c.last_iteration < last, True))
-            .values(last_iteration=last)
-        )
+        farther = tasks.c.last_iteration.is_(None) | (tasks.c.last_iteration < last)
+        columns["last_iteration"] = case((farther, last), else_=tasks.c.last_iteration)
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(**columns))
 
 
 def clear_metrics(connection: Connection, task_id: str) -> None:
@@ -393,25 +397,46 @@ def close_writers(connection: Connection, task_id: str, *, besides: str = "") ->
 
 
 def note_deletion(connection: Connection, task_ids: Sequence[str], now: float, *, results_only: bool) -> None:
+    if not task_ids:
+        return
     statement = db.insert(connection, deletions)
     connection.execute(
         statement.on_conflict_do_update(
-            index_elements=[deletions.c.task_id], set_={"results_only": statement.excluded.results_only}
+            index_elements=[deletions.c.task_id],
+            set_={"results_only": statement.excluded.results_only, "done": False},
         ),
-        [{"task_id": task_id, "results_only": results_only, "created": now} for task_id in task_ids],
+        [{"task_id": t, "results_only": results_only, "done": False, "created": now} for t in task_ids],
     )
 
 
 def pending_deletions(connection: Connection) -> list[str]:
-    return list(connection.execute(select(deletions.c.task_id)).scalars())
+    return list(connection.execute(select(deletions.c.task_id).where(deletions.c.done.is_(False))).scalars())
 
 
 def is_deleting(connection: Connection, task_id: str) -> bool:
-    return (
-        connection.execute(select(deletions.c.task_id).where(deletions.c.task_id == task_id)).first() is not None
-    )
+    """Whether telemetry and blobs of the task, or of its earlier results, are still to be deleted."""
+    pending = select(deletions.c.task_id).where(deletions.c.task_id == task_id, deletions.c.done.is_(False))
+    return connection.execute(pending).first() is not None
 
 
-def forget_deletions(connection: Connection, task_ids: Sequence[str]) -> None:
-    for start in range(0, len(task_ids), PAGE):
-        connection.execute(delete(deletions).where(deletions.c.task_id.in_(list(task_ids[start : start + PAGE]))))
+def was_deleted(connection: Connection, task_id: str) -> bool:
+    found = select(deletions.c.task_id).where(deletions.c.task_id == task_id, deletions.c.results_only.is_(False))
+    return connection.execute(found).first() is not None
+
+
+def settle_deletion(connection: Connection, task_id: str) -> None:
+    """Nothing is left of it: a reset is forgotten, a deleted task is remembered as such."""
+    connection.execute(delete(deletions).where(deletions.c.task_id == task_id, deletions.c.results_only.is_(True)))
+    connection.execute(update(deletions).where(deletions.c.task_id == task_id).values(done=True))
+
+
+# --- projects that go with their tasks --------------------------------------------------------------------
+
+
+def remove_projects(connection: Connection, project_ids: Sequence[str]) -> None:
+    connection.execute(delete(projects).where(projects.c.id.in_(list(project_ids))))
+
+
+def leave_queue(connection: Connection, task_id: str) -> None:
+    """A task that is taken out of its waiting by a move that no worker made."""
+    connection.execute(delete(entries).where(entries.c.task_id == task_id))
