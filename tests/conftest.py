@@ -134,7 +134,7 @@ class HouseProcess(_Found):
         self.errors = self.data.with_suffix(".stderr")
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "taskloom.cli.server", "--data", str(self.data), "--port", str(self._port)],
+                [sys.executable, "-m", "taskloom.server", "--data", str(self.data), "--port", str(self._port)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
