@@ -1,0 +1,107 @@
+"""An attempt's journals on their way: the worker's own writer, and the companion that ships them all.
+
+The child writes its standard output and error straight into the stream files of the worker's writer, and its
+own journal beside it; the companion (see `journal.shipper`) sends everything with the lease's token. What is
+delivered disappears from the disk; what is refused stays for the attempt to keep aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from taskloom.journal import layout
+from taskloom.journal.writer import Writer
+from taskloom.worker.record import AttemptFolder
+from taskloom.worker.steps import Report
+
+AGAIN_FIRST, AGAIN_LAST = 1.0, 15.0
+
+
+class Console:
+    """Open from the claim to the end of the attempt."""
+
+    def __init__(self, folder: AttemptFolder, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._writer: Writer | None = None
+        self._shipper: asyncio.subprocess.Process | None = None
+
+    async def open(self) -> None:
+        """Raises OSError when the disk does not take a journal."""
+        record = self._folder.record
+        self._writer = Writer.create(
+            self._folder.journal_root, record.task, role="main", lease=record.token, name=record.name
+        )
+        for stream in layout.STREAMS:
+            self._writer.stream_path(stream).touch(mode=0o600)
+        await self._ship()
+
+    def stream(self, name: layout.Stream) -> Path:
+        assert self._writer is not None
+        return self._writer.stream_path(name)
+
+    @property
+    def report(self) -> Report:
+        return Report(self.stream("report"))
+
+    def close(self) -> None:
+        """Nothing more is written by the worker."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def poke(self) -> None:
+        """The companion looks at once instead of at its next turn."""
+        if self._shipper is not None and self._shipper.stdin is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self._shipper.stdin.write(b".")
+
+    async def drain(self) -> bool:
+        """Returns when everything is delivered (True) or refused (False); tries for as long as it takes."""
+        self.close()
+        pause = AGAIN_FIRST
+        while layout.writer_folders(self._folder.journal):
+            if self._shipper is None or self._shipper.returncode is not None:
+                await self._ship()
+            self.poke()
+            assert self._shipper is not None
+            await self._shipper.wait()
+            if self._refused():
+                return False
+            if layout.writer_folders(self._folder.journal):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, AGAIN_LAST)
+        return True
+
+    async def end(self) -> None:
+        """The companion is gone, delivered or not."""
+        self.close()
+        if self._shipper is not None and self._shipper.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._shipper.kill()
+            await self._shipper.wait()
+
+    def leave(self) -> None:
+        """The worker goes before everything is delivered: the companion goes on alone."""
+        self.close()
+
+    async def _ship(self) -> None:
+        self._shipper = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "taskloom.journal.shipper",
+            str(self._folder.journal),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=dict(self._environ),
+            start_new_session=True,
+        )
+
+    def _refused(self) -> bool:
+        """Whether the server refuses a writer and nothing else is left to send."""
+        marks = [layout.read_marks(path) for path in layout.writer_folders(self._folder.journal)]
+        return bool(marks) and all(mark.refused for mark in marks)
