@@ -1,0 +1,1 @@
+"""Named bytes of tasks, models with their lineage, and the uploads and downloads of the bytes themselves."""

@@ -1,0 +1,224 @@
+"""The life of bytes: received, complete, named by somebody, deleted when nobody names them any more.
+
+Bytes are complete when a row of `blobs` says so. A row appears after its file and goes before it, and both ends
+happen under one lock here, so that a row always has its file: an upload that becomes complete while the same
+bytes are being deleted comes before or after. What was uploaded and never named goes after a day.
+Names are the service's business; here nothing knows what bytes are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from taskloom.domain.artifact import check_digest
+from taskloom.domain.errors import BadInput, NotFound, TaskloomError, TooLarge
+from taskloom.server.artifacts import store
+from taskloom.server.blobs import PIECE, Blobs, Upload
+from taskloom.server.db import Database
+from taskloom.server.settings import Clock, Settings
+from taskloom.wire.messages import BlobStatus
+
+log = logging.getLogger("taskloom.server.artifacts")
+
+DAY = 86_400.0
+UNNAMED_FOR = DAY  # seconds that complete bytes may wait for a name, and a cut upload for its rest
+AT_ONCE = 500  # digests forgotten in one transaction
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which bytes of the whole an upload brings: `first` up to `last`, both included, of `size`."""
+
+    first: int
+    last: int
+    size: int
+
+
+class Holdings:
+    """The bytes that the server holds. `start` begins the daily sweep."""
+
+    def __init__(self, db: Database, blobs: Blobs, clock: Clock, settings: Settings) -> None:
+        self._db, self._blobs, self._clock, self._settings = db, blobs, clock, settings
+        self._placing = asyncio.Lock()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_daily())
+
+    async def stop(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+
+    async def blob_status(self, digest: str) -> BlobStatus:
+        """Asking for complete bytes keeps them for a day, because who asks is about to name them."""
+        check_digest(digest)
+        size = await self._db.read(lambda tx: store.size_of(tx, digest))
+        if size is not None and await self._keep(digest):
+            return BlobStatus(digest=digest, complete=True, size=size, received=size)
+        received = await asyncio.to_thread(self._blobs.received, digest)
+        return BlobStatus(digest=digest, complete=False, received=received)
+
+    async def put_blob(
+        self, digest: str, part: Part | None, length: int | None, body: AsyncIterator[bytes]
+    ) -> BlobStatus:
+        """Take an upload, whole (`length` bytes if that is known) or a part of it.
+
+        When the sender vanishes (`body` raises), what came is kept and can be gone on with.
+        """
+        check_digest(digest)
+        first, last, total = self._announced(part, length)
+        status = await self.blob_status(digest)
+        if status.complete:
+            async for _ in body:
+                pass
+            return status
+        upload = await self._begin(digest, first, total or 0)
+        try:
+            await self._receive(upload, body, last + 1 if total is not None else None)
+        except TaskloomError:
+            raise
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(upload.leave))
+            raise
+        if total is not None and upload.received < total:
+            await asyncio.to_thread(upload.leave)
+            return BlobStatus(digest=digest, complete=False, size=total, received=upload.received)
+        return await asyncio.shield(self._complete(digest, upload))
+
+    async def _begin(self, digest: str, first: int, total: int) -> Upload:
+        beginning = asyncio.create_task(asyncio.to_thread(self._blobs.begin, digest, first, total))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:  # the thread goes on; what it opens is closed again
+            beginning.add_done_callback(lambda done: done.exception() or done.result().leave())
+            raise
+
+    async def open_blob(self, digest: str) -> tuple[BinaryIO, int]:
+        """Complete bytes and how many they are; deleting them meanwhile does not disturb the reader."""
+        check_digest(digest)
+        size = await self._db.read(lambda tx: store.size_of(tx, digest))
+        if size is None:
+            raise NotFound(f"no bytes with the digest {digest}")
+        return await asyncio.to_thread(self._blobs.open, digest), size
+
+    async def delete_unnamed_bytes(self) -> None:
+        """Delete the bytes that lost their last name, and those that waited a day for their first."""
+        while True:
+            async with self._placing:
+                before = self._clock() - UNNAMED_FOR
+                gone = await self._db.write(lambda tx, b=before: store.drop_unnamed(tx, b, AT_ONCE))
+                for digest in gone:
+                    await asyncio.to_thread(self._blobs.delete, digest)
+            if len(gone) < AT_ONCE:
+                return
+
+    def _announced(self, part: Part | None, length: int | None) -> tuple[int, int, int | None]:
+        """First and last byte, and the size of the whole if it is known."""
+        if part is None:
+            first, last, total = 0, -1 if length is None else length - 1, length
+        else:
+            first, last, total = part.first, part.last, part.size
+            if not 0 <= first <= last < total:
+                raise BadInput(f"Content-Range: bytes {first}-{last}/{total} is no part of a whole")
+            if length is not None and length != last - first + 1:
+                raise BadInput(f"Content-Range announces {last - first + 1} bytes, Content-Length {length}")
+        if self._settings.max_blob and (total or 0) > self._settings.max_blob:
+            raise TooLarge(f"{total} bytes; expected at most {self._settings.max_blob}")
+        return first, last, total
+
+    async def _receive(self, upload: Upload, body: AsyncIterator[bytes], end: int | None) -> None:
+        """Write what comes, one piece behind: a thread hashes and writes while the next piece arrives."""
+        limit = self._settings.max_blob or 2**62
+        writing: asyncio.Task[None] | None = None
+        piece = bytearray()
+        came = upload.received
+        try:
+            async for chunk in body:
+                came += len(chunk)
+                if came > (limit if end is None else end):
+                    raise _Over
+                piece += chunk
+                if len(piece) >= PIECE:
+                    writing = await _next(writing, upload, piece)
+                    piece = bytearray()
+            await _written(await _next(writing, upload, piece))
+        except _Over:
+            await _written(writing)
+            await asyncio.to_thread(upload.drop)
+            if end is None or end > limit:
+                raise TooLarge(f"over {limit} bytes; nothing was kept") from None
+            raise BadInput("more bytes came than were announced; nothing was kept") from None
+        except TaskloomError:
+            raise
+        except BaseException:  # the sender is gone, or the server stops: what came is kept
+            await _written(await _next(writing, upload, piece))
+            raise
+
+    async def _complete(self, digest: str, upload: Upload) -> BlobStatus:
+        await asyncio.to_thread(upload.seal)
+        size = upload.received
+        async with self._placing:
+            try:
+                await asyncio.to_thread(upload.place)
+            except BaseException:
+                await asyncio.to_thread(upload.drop)
+                raise
+            now = self._clock()
+            await self._db.write(lambda tx: store.put_blob(tx, digest, size, now))
+        return BlobStatus(digest=digest, complete=True, size=size, received=size)
+
+    async def _keep(self, digest: str) -> bool:
+        """Begin its day anew; False when it was deleted at the same moment."""
+        now = self._clock()
+
+        def work(tx: Connection) -> bool:
+            store.touch_blob(tx, digest, now)
+            return store.size_of(tx, digest) is not None
+
+        return await self._db.write(work)
+
+    async def _sweep_daily(self) -> None:
+        while True:
+            try:
+                await self.delete_unnamed_bytes()
+                await self._sweep_files()
+            except (TaskloomError, SQLAlchemyError, OSError) as error:  # the next day tries again
+                log.warning("unnamed bytes were not swept: %s", error)
+            await asyncio.sleep(DAY)
+
+    async def _sweep_files(self) -> None:
+        """Files that a crash left without a row, and partials that nobody goes on with."""
+        before = self._clock() - UNNAMED_FOR
+        await asyncio.to_thread(self._blobs.forget, before)
+        old = await asyncio.to_thread(lambda: [d for d, stored in self._blobs.stored() if stored < before])
+        for at in range(0, len(old), AT_ONCE):
+            some = old[at : at + AT_ONCE]
+            async with self._placing:
+                complete = await self._db.read(lambda tx, s=some: store.known(tx, s))
+                for digest in some:
+                    if digest not in complete:
+                        await asyncio.to_thread(self._blobs.delete, digest)
+
+
+class _Over(Exception):
+    """More came than may come."""
+
+
+async def _next(writing: asyncio.Task[None] | None, upload: Upload, piece: bytearray) -> asyncio.Task[None]:
+    """Begin to write a piece as soon as the one before is written."""
+    await _written(writing)
+    return asyncio.create_task(asyncio.to_thread(upload.write, piece))
+
+
+async def _written(writing: asyncio.Task[None] | None) -> None:
+    """Wait for a thread that a cancelled request would otherwise leave behind with the open file."""
+    if writing is not None:
+        await asyncio.shield(writing)

@@ -1,0 +1,285 @@
+"""Artifacts and models as tasks name them; their bytes come in and go in `holdings`.
+
+Only complete bytes can be named (BlobMissing otherwise: the sender uploads them, again if need be). A digest
+that loses a name is marked in the same transaction; `delete_unnamed_bytes` then deletes what nothing names any
+more. Methods that take an open connection `tx` belong into the caller's transaction on main.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+
+import msgspec
+from sqlalchemy import Connection
+
+from taskloom.domain.artifact import Artifact, Model, ModelLink, check_digest
+from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, TooLarge
+from taskloom.domain.project import check_tag, check_text
+from taskloom.domain.tagquery import parse_tags
+from taskloom.domain.task import Task
+from taskloom.server.artifacts import store
+from taskloom.server.artifacts.holdings import Holdings
+from taskloom.server.blobs import Blobs
+from taskloom.server.call import Caller
+from taskloom.server.db import Database
+from taskloom.server.events import EventBus
+from taskloom.server.settings import Clock, Settings
+from taskloom.wire.messages import LiveEvent, ModelCreate, ModelEdit, ModelQuery
+
+LONGEST_NAME = 1024
+LARGEST_DOCUMENT = 4 * 2**20  # bytes of an artifact's or model's description, previews included
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class ArtifactService:
+    def __init__(self, db: Database, blobs: Blobs, bus: EventBus, clock: Clock, settings: Settings) -> None:
+        self._db, self._bus, self._clock, self._settings = db, bus, clock, settings
+        self.holdings = Holdings(db, blobs, clock, settings)
+
+    async def start(self) -> None:
+        await self.holdings.start()
+
+    async def stop(self) -> None:
+        await self.holdings.stop()
+
+    async def delete_unnamed_bytes(self) -> None:
+        """Delete the bytes that lost their last name, and those that waited a day for their first."""
+        await self.holdings.delete_unnamed_bytes()
+
+    # --- a task's artifacts and models, inside the caller's transaction -----------------------------------
+
+    def store_artifact(self, tx: Connection, task_id: str, artifact: Artifact) -> None:
+        """Name bytes; an artifact of the same name is replaced. Raises BlobMissing, BadInput."""
+        _check_label(artifact.name, "artifact name")
+        _check_size(artifact, f"artifact {artifact.name!r}")
+        if artifact.digest:
+            size = _complete(tx, artifact.digest, f"artifact {artifact.name!r}")
+            artifact = msgspec.structs.replace(artifact, size=size)
+        if not artifact.created or not math.isfinite(artifact.created):
+            artifact = msgspec.structs.replace(artifact, created=self._clock())
+        before = store.artifact_digest(tx, task_id, artifact.name)
+        store.put_artifact(tx, task_id, artifact)
+        if before and before != artifact.digest:
+            store.unname(tx, [before])
+
+    def remove_artifact(self, tx: Connection, task_id: str, name: str) -> bool:
+        """Whether there was one of this name."""
+        digest = store.artifact_digest(tx, task_id, name)
+        if digest is None:
+            return False
+        store.drop_artifact(tx, task_id, name)
+        store.unname(tx, [digest])
+        return True
+
+    def store_model(self, tx: Connection, task: Task, model: Model, link: ModelLink | None) -> None:
+        """Create or update a model as its run tells it, and link it.
+
+        A task that only uses a model that is there, or that reports on a published one, changes nothing of it.
+        """
+        if link is not None and link.direction not in {"input", store.OUTPUT}:
+            raise BadInput(f"direction {link.direction!r} of a model: expected 'input' or 'output'")
+        used = link is not None and link.direction != store.OUTPUT
+        found = store.find_model(tx, _check_id(model.id))
+        if found is None or not (used or found.published):
+            self._put_run_model(tx, task, model, found, used)
+        if link is not None:
+            _check_label(link.name, "model name")
+            store.put_link(tx, task.id, msgspec.structs.replace(link, model=model.id))
+
+    def of_task(self, tx: Connection, task_id: str) -> tuple[Artifact, ...]:
+        """In the order of their creation."""
+        return store.artifacts_of(tx, task_id)
+
+    def links_of_task(self, tx: Connection, task_id: str) -> tuple[ModelLink, ...]:
+        """In the order in which they were first made."""
+        return store.links_of(tx, task_id)
+
+    def drop_results(self, tx: Connection, task_id: str) -> None:
+        """For a reset or a deletion: its artifacts, its links, and the models it made.
+
+        Published models stay, and so do models that other tasks refer to. `delete_unnamed_bytes` afterwards.
+        """
+        digests = store.drop_artifacts(tx, task_id)
+        for model in store.own_models(tx, task_id):
+            store.drop_model(tx, model.id)
+            digests.append(model.digest)
+        store.drop_links(tx, task_id)
+        store.unname(tx, digests)
+
+    def _put_run_model(self, tx: Connection, task: Task, model: Model, found: Model | None, used: bool) -> None:
+        now = self._clock()
+        kept = msgspec.structs.replace(
+            model,
+            task=found.task if found else model.task or ("" if used else task.id),
+            project=model.project or (found.project if found else "") or task.project,
+            user=found.user if found else model.user or task.user,
+            created=found.created if found else model.created or now,
+            published=False,
+            last_update=now,
+        )
+        store.put_model(tx, _checked(tx, kept))
+        if found is not None and found.digest != kept.digest:
+            store.unname(tx, [found.digest])
+
+    async def list_artifacts(self, task_id: str) -> tuple[Artifact, ...]:
+        def work(tx: Connection) -> tuple[Artifact, ...]:
+            if not store.has_task(tx, task_id):
+                raise NotFound(f"no task {task_id!r}")
+            return store.artifacts_of(tx, task_id)
+
+        return await self._db.read(work)
+
+    # --- models ------------------------------------------------------------------------------------------
+
+    async def query_models(self, query: ModelQuery) -> tuple[list[Model], int]:
+        if not 1 <= query.limit <= self._settings.max_page or not 0 <= query.offset < 2**31:
+            raise BadInput(f"limit: expected 1 to {self._settings.max_page}; offset: 0 or more")
+        if len(query.ids) > self._settings.max_page:
+            raise BadInput(f"ids: {len(query.ids)} of them; expected at most {self._settings.max_page}")
+        for text in (
+            query.name,
+            query.project,
+            query.task,
+            query.digest,
+            query.framework,
+            *query.ids,
+            *query.tags,
+        ):
+            check_text(text, "a text of the query")
+        wanted = store.Wanted(
+            ids=query.ids,
+            name=query.name,
+            project=query.project,
+            task=query.task,
+            digest=query.digest,
+            framework=query.framework,
+            only_published=query.only_published,
+            tags=parse_tags(query.tags) if query.tags else None,
+        )
+        return await self._db.read(lambda tx: store.find_models(tx, wanted, query.limit, query.offset))
+
+    async def get_model(self, model_id: str) -> Model:
+        return await self._db.read(lambda tx: _model(tx, model_id))
+
+    async def create_model(self, caller: Caller, wanted: ModelCreate) -> Model:
+        """Register a model by hand; its bytes, if it has some here, are uploaded before."""
+        now = self._clock()
+        fresh = msgspec.structs.replace(
+            wanted.model,
+            id=_check_id(wanted.model.id) if wanted.model.id else uuid.uuid4().hex,
+            published=False,
+            user=caller.user,
+            created=now,
+            last_update=now,
+        )
+
+        def work(tx: Connection) -> Model:
+            if store.find_model(tx, fresh.id) is not None:
+                raise Conflict(f"model {fresh.id} exists", model=fresh.id)
+            project = fresh.project or store.task_project(tx, fresh.task)
+            made = _checked(tx, msgspec.structs.replace(fresh, project=project))
+            store.put_model(tx, made)
+            return made
+
+        return self._told(await self._db.write(work))
+
+    async def edit_model(self, model_id: str, edit: ModelEdit) -> Model:
+        changes = {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not None}
+
+        def work(tx: Connection) -> Model:
+            found = _unpublished(tx, model_id, "changed")
+            changed = _checked(tx, msgspec.structs.replace(found, **changes, last_update=self._clock()))
+            store.put_model(tx, changed)
+            if found.digest != changed.digest:
+                store.unname(tx, [found.digest])
+            return changed
+
+        changed = self._told(await self._db.write(work))
+        if edit.digest is not None:
+            await self.delete_unnamed_bytes()
+        return changed
+
+    async def publish_model(self, model_id: str) -> Model:
+        """Read-only from now on. A published one may be published again."""
+
+        def work(tx: Connection) -> Model:
+            found = _model(tx, model_id)
+            if found.published:
+                return found
+            published = msgspec.structs.replace(found, published=True, last_update=self._clock())
+            store.put_model(tx, published)
+            return published
+
+        return self._told(await self._db.write(work))
+
+    async def delete_model(self, model_id: str) -> None:
+        """With its bytes, when nothing else names them; links of tasks to it go, too."""
+
+        def work(tx: Connection) -> Model:
+            found = _unpublished(tx, model_id, "deleted")
+            store.drop_model(tx, model_id)
+            store.unname(tx, [found.digest])
+            return found
+
+        self._told(await self._db.write(work))
+        await self.delete_unnamed_bytes()
+
+    def _told(self, model: Model) -> Model:
+        event = LiveEvent(kind="artifacts", task=model.task, project=model.project, time=self._clock())
+        self._bus.publish(event)
+        return model
+
+
+def _model(tx: Connection, model_id: str) -> Model:
+    found = store.find_model(tx, model_id)
+    if found is None:
+        raise NotFound(f"no model {model_id!r}")
+    return found
+
+
+def _unpublished(tx: Connection, model_id: str, verb: str) -> Model:
+    found = _model(tx, model_id)
+    if found.published:
+        raise Conflict(f"model {model_id} is published; it cannot be {verb}", model=model_id)
+    return found
+
+
+def _complete(tx: Connection, digest: str, what: str) -> int:
+    size = store.size_of(tx, check_digest(digest))
+    if size is None:
+        raise BlobMissing(f"{what}: the bytes {digest} are not here; upload them first", digest=digest)
+    return size
+
+
+def _checked(tx: Connection, model: Model) -> Model:
+    """The model with its size as the server knows it."""
+    for what in ("name", "project", "task", "framework", "filename", "uri"):
+        check_text(getattr(model, what), f"model {what}")
+    if len(model.name) > LONGEST_NAME:
+        raise BadInput(f"model name has {len(model.name)} characters; expected at most {LONGEST_NAME}")
+    for tag in (*model.tags, *model.system_tags):
+        check_tag(tag)
+    _check_size(model, f"model {model.id}")
+    if not model.digest:
+        return model
+    return msgspec.structs.replace(model, size=_complete(tx, model.digest, f"model {model.id}"))
+
+
+def _check_size(value: Artifact | Model, what: str) -> None:
+    size = len(msgspec.msgpack.encode(value))
+    if size > LARGEST_DOCUMENT:
+        raise TooLarge(f"{what}: the description has {size} bytes; expected at most {LARGEST_DOCUMENT}")
+
+
+def _check_label(name: str, what: str) -> str:
+    if not 1 <= len(check_text(name, what)) <= LONGEST_NAME:
+        raise BadInput(f"{what} has {len(name)} characters; expected 1 to {LONGEST_NAME}")
+    return name
+
+
+def _check_id(model_id: str) -> str:
+    if not _ID.fullmatch(model_id):
+        raise BadInput(f"model id {model_id[:80]!r}: expected 32 hexadecimal digits")
+    return model_id

@@ -1,0 +1,241 @@
+"""SQL of artifacts, models, their links and the digests that are complete. Rules are the service's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
+
+from taskloom.domain.artifact import Artifact, Model, ModelLink
+from taskloom.domain.tagquery import TagGroup, TagQuery
+from taskloom.server.db import insert, like
+from taskloom.server.tables import artifacts, blobs, model_links, model_tags, models, projects, tasks
+
+_artifact_of = msgspec.msgpack.Decoder(Artifact)
+_model_of = msgspec.msgpack.Decoder(Model)
+_pack = msgspec.msgpack.Encoder().encode
+OUTPUT = "output"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which models; empty means any. `name` is a part of it."""
+
+    ids: Sequence[str] = ()
+    name: str = ""
+    project: str = ""
+    task: str = ""
+    digest: str = ""
+    framework: str = ""
+    only_published: bool = False
+    tags: TagQuery | None = None
+
+
+# --- digests ----------------------------------------------------------------------------------------------
+
+
+def size_of(tx: Connection, digest: str) -> int | None:
+    """Bytes of a complete blob, None when it is not complete."""
+    return tx.execute(select(blobs.c.size).where(blobs.c.digest == digest)).scalar_one_or_none()
+
+
+def put_blob(tx: Connection, digest: str, size: int, now: float) -> None:
+    statement = insert(tx, blobs).values(digest=digest, size=size, created=now)
+    tx.execute(statement.on_conflict_do_update(index_elements=["digest"], set_={"size": size, "created": now}))
+
+
+def touch_blob(tx: Connection, digest: str, now: float) -> None:
+    """Somebody is about to name it: its time without a name begins anew."""
+    tx.execute(update(blobs).where(blobs.c.digest == digest).values(created=now))
+
+
+def unname(tx: Connection, digests: Iterable[str]) -> None:
+    """They lost a name: when they have no other, they have been without for ever."""
+    for digest in {d for d in digests if d}:
+        tx.execute(update(blobs).where(blobs.c.digest == digest).values(created=0.0))
+
+
+def drop_unnamed(tx: Connection, before: float, limit: int) -> list[str]:
+    """Forget at most `limit` complete digests that nothing names and nobody asked for since `before`."""
+    named = or_(
+        exists().where(artifacts.c.digest == blobs.c.digest), exists().where(models.c.digest == blobs.c.digest)
+    )
+    found = list(tx.execute(select(blobs.c.digest).where(blobs.c.created < before, ~named).limit(limit)).scalars())
+    if found:
+        tx.execute(delete(blobs).where(blobs.c.digest.in_(found)))
+    return found
+
+
+def known(tx: Connection, digests: Sequence[str]) -> set[str]:
+    return set(tx.execute(select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))).scalars())
+
+
+# --- artifacts --------------------------------------------------------------------------------------------
+
+
+def has_task(tx: Connection, task_id: str) -> bool:
+    return tx.execute(select(tasks.c.id).where(tasks.c.id == task_id)).scalar_one_or_none() is not None
+
+
+def task_project(tx: Connection, task_id: str) -> str:
+    """Path of the task's project; empty when there is no such task."""
+    statement = select(projects.c.name).join(tasks, tasks.c.project_id == projects.c.id)
+    return tx.execute(statement.where(tasks.c.id == task_id)).scalar_one_or_none() or ""
+
+
+def artifact_digest(tx: Connection, task_id: str, name: str) -> str | None:
+    return tx.execute(
+        select(artifacts.c.digest).where(artifacts.c.task_id == task_id, artifacts.c.name == name)
+    ).scalar_one_or_none()
+
+
+def put_artifact(tx: Connection, task_id: str, artifact: Artifact) -> None:
+    values: dict[str, Any] = {
+        "digest": artifact.digest,
+        "created": artifact.created,
+        "document": _pack(artifact),
+    }
+    statement = insert(tx, artifacts).values(task_id=task_id, name=artifact.name, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["task_id", "name"], set_=values))
+
+
+def drop_artifact(tx: Connection, task_id: str, name: str) -> None:
+    tx.execute(delete(artifacts).where(artifacts.c.task_id == task_id, artifacts.c.name == name))
+
+
+def drop_artifacts(tx: Connection, task_id: str) -> list[str]:
+    """Drop them all; the digests they named."""
+    found = list(tx.execute(select(artifacts.c.digest).where(artifacts.c.task_id == task_id)).scalars())
+    if found:
+        tx.execute(delete(artifacts).where(artifacts.c.task_id == task_id))
+    return found
+
+
+def artifacts_of(tx: Connection, task_id: str) -> tuple[Artifact, ...]:
+    rows = tx.execute(
+        select(artifacts.c.document)
+        .where(artifacts.c.task_id == task_id)
+        .order_by(artifacts.c.created, artifacts.c.name)
+    )
+    return tuple(_artifact_of.decode(row[0]) for row in rows)
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+def find_model(tx: Connection, model_id: str) -> Model | None:
+    document = tx.execute(select(models.c.document).where(models.c.id == model_id)).scalar_one_or_none()
+    return None if document is None else _model_of.decode(document)
+
+
+def put_model(tx: Connection, model: Model) -> None:
+    values: dict[str, Any] = {
+        "name": model.name,
+        "project": model.project,
+        "task_id": model.task,
+        "digest": model.digest,
+        "framework": model.framework,
+        "published": model.published,
+        "created": model.created,
+        "last_update": model.last_update,
+        "document": _pack(model),
+    }
+    statement = insert(tx, models).values(id=model.id, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    tx.execute(delete(model_tags).where(model_tags.c.model_id == model.id))
+    if model.tags:
+        tx.execute(model_tags.insert(), [{"model_id": model.id, "tag": tag} for tag in dict.fromkeys(model.tags)])
+
+
+def drop_model(tx: Connection, model_id: str) -> None:
+    for table in (model_links, model_tags):
+        tx.execute(delete(table).where(table.c.model_id == model_id))
+    tx.execute(delete(models).where(models.c.id == model_id))
+
+
+def own_models(tx: Connection, task_id: str) -> list[Model]:
+    """Unpublished models that the task made and no other task refers to."""
+    elsewhere = exists().where(model_links.c.model_id == models.c.id, model_links.c.task_id != task_id)
+    rows = tx.execute(
+        select(models.c.document).where(models.c.task_id == task_id, models.c.published.is_(False), ~elsewhere)
+    )
+    return [_model_of.decode(row[0]) for row in rows]
+
+
+def put_link(tx: Connection, task_id: str, link: ModelLink) -> None:
+    position = select(func.max(model_links.c.position)).where(model_links.c.task_id == task_id)
+    last = tx.execute(position).scalar_one()
+    statement = insert(tx, model_links).values(
+        task_id=task_id,
+        direction=link.direction,
+        name=link.name,
+        model_id=link.model,
+        position=0 if last is None else last + 1,
+    )
+    keys = ["task_id", "direction", "name"]
+    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_={"model_id": link.model}))
+
+
+def links_of(tx: Connection, task_id: str) -> tuple[ModelLink, ...]:
+    rows = tx.execute(
+        select(model_links.c.name, model_links.c.model_id, model_links.c.direction)
+        .where(model_links.c.task_id == task_id)
+        .order_by(model_links.c.position)
+    )
+    return tuple(ModelLink(name=row[0], model=row[1], direction=row[2]) for row in rows)
+
+
+def drop_links(tx: Connection, task_id: str) -> None:
+    tx.execute(delete(model_links).where(model_links.c.task_id == task_id))
+
+
+def find_models(tx: Connection, wanted: Wanted, limit: int, offset: int) -> tuple[list[Model], int]:
+    """A page, newest change first, and how many there are."""
+    where = and_(*_tests(wanted)) if _tests(wanted) else None
+    page = select(models.c.document).order_by(models.c.last_update.desc(), models.c.id)
+    count = select(func.count()).select_from(models)
+    if where is not None:
+        page, count = page.where(where), count.where(where)
+    rows = tx.execute(page.limit(limit).offset(offset))
+    return [_model_of.decode(row[0]) for row in rows], tx.execute(count).scalar_one()
+
+
+def _tests(wanted: Wanted) -> list[ColumnElement[bool]]:
+    tests: list[ColumnElement[bool]] = []
+    if wanted.ids:
+        tests.append(models.c.id.in_(list(wanted.ids)))
+    if wanted.name:
+        tests.append(func.lower(models.c.name).like(like(wanted.name.lower()), escape="!"))
+    for column, value in (
+        (models.c.project, wanted.project),
+        (models.c.task_id, wanted.task),
+        (models.c.digest, wanted.digest),
+        (models.c.framework, wanted.framework),
+    ):
+        if value:
+            tests.append(column == value)
+    if wanted.only_published:
+        tests.append(models.c.published.is_(True))
+    if wanted.tags is not None:
+        tests += _tag_tests(wanted.tags)
+    return tests
+
+
+def _tag_tests(query: TagQuery) -> list[ColumnElement[bool]]:
+    tests = [~_tagged(tag) for tag in query.excluded]
+    if query.groups:
+        groups = [_group(group) for group in query.groups]
+        tests.append(and_(*groups) if query.every else or_(*groups))
+    return tests
+
+
+def _group(group: TagGroup) -> ColumnElement[bool]:
+    tags = [_tagged(tag) for tag in group.tags]
+    return and_(*tags) if group.every else or_(*tags)
+
+
+def _tagged(tag: str) -> ColumnElement[bool]:
+    return exists().where(model_tags.c.model_id == models.c.id, model_tags.c.tag == tag)
