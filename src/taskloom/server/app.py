@@ -21,10 +21,15 @@ from starlette.types import Receive, Scope, Send
 from taskloom.domain.errors import Conflict, ServerFault
 from taskloom.server.accounts.routes import handlers as account_handlers
 from taskloom.server.accounts.service import AccountService
+from taskloom.server.artifacts.routes import handlers as artifact_handlers
+from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.binding import Binding
+from taskloom.server.blobs import FileBlobs
 from taskloom.server.call import Call, Caller, Handler, Handlers
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus, Subscription
+from taskloom.server.metrics.routes import handlers as metrics_handlers
+from taskloom.server.metrics.service import MetricsService
 from taskloom.server.migrations import prepare
 from taskloom.server.projects.routes import handlers as project_handlers
 from taskloom.server.projects.service import ProjectService
@@ -71,10 +76,15 @@ class House:
         """Every feature with what it needs, floor by floor; all handlers by operation."""
         settings, clock, bus = self.settings, self.clock, self.bus
         projects = ProjectService(self.main, bus, clock, settings)
+        metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
+        artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
+        self._services += [artifacts]
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),
             project_handlers(projects),
+            metrics_handlers(metrics),
+            artifact_handlers(artifacts),
         )
 
     def admin_key(self) -> str:
