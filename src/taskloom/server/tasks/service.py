@@ -1,0 +1,404 @@
+"""Tasks: made, found, edited, cloned, moved, reset, deleted; and the door through which journals come in.
+
+Each call is one transaction on main; live events follow its commit. What a task may hold stands in `checks`, how
+it changes its state in `moves`, what a run says about itself in `recording` and `journal`, and what deleting
+means in `removal`. Queues build on `moves` inside their own transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from taskloom.domain.artifact import Artifact
+from taskloom.domain.errors import (
+    Conflict,
+    Forbidden,
+    IllegalMove,
+    NotFound,
+    StaleRevision,
+    TaskloomError,
+)
+from taskloom.domain.project import MAX_NAME
+from taskloom.domain.status import EDITABLE, Move, Status
+from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task
+from taskloom.server.artifacts.service import ArtifactService
+from taskloom.server.call import Caller
+from taskloom.server.db import Database
+from taskloom.server.events import EventBus
+from taskloom.server.metrics.service import MetricsService
+from taskloom.server.projects.service import ProjectService
+from taskloom.server.settings import Clock, Settings
+from taskloom.server.tasks import moves, query, store
+from taskloom.server.tasks.checks import check_id, checked, edited
+from taskloom.server.tasks.gates import TaskGates
+from taskloom.server.tasks.journal import JournalDesk
+from taskloom.server.tasks.projection import Projection
+from taskloom.server.tasks.recording import ENDINGS, RecordKeeper
+from taskloom.server.tasks.removal import Removal
+from taskloom.wire.messages import (
+    Finish,
+    LiveEvent,
+    MoveRequest,
+    TaskClone,
+    TaskCreate,
+    TaskEditRequest,
+    TaskList,
+    TaskQuery,
+)
+
+log = logging.getLogger("taskloom.server.tasks")
+
+CLONE_OF = "Clone Of "
+DELETED = "deleted"  # what a live event tells as the status of a task that is gone
+HELD = frozenset({Status.PENDING, Status.RUNNING})
+ALWAYS = frozenset({"id", "name", "project", "status"})
+
+
+class TaskService:
+    def __init__(
+        self,
+        main: Database,
+        bus: EventBus,
+        clock: Clock,
+        settings: Settings,
+        projects: ProjectService,
+        metrics: MetricsService,
+        artifacts: ArtifactService,
+    ) -> None:
+        self._db, self._bus, self._clock, self._settings = main, bus, clock, settings
+        self._projects, self._metrics, self._artifacts = projects, metrics, artifacts
+        gates = TaskGates()
+        self._removal = Removal(main, metrics, artifacts, gates, clock)
+        self._projection = Projection(main, metrics, clock)
+        keeper = RecordKeeper(projects, artifacts, self._removal)
+        self.journals = JournalDesk(main, metrics, keeper, self._removal, self._projection, gates, bus, clock)
+        self._leftovers: asyncio.Task[None] | None = None
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Finish what an earlier server began: deletions, and summaries on their way. Nobody waits for it."""
+        self._leftovers = asyncio.create_task(self._finish_leftovers())
+
+    async def stop(self) -> None:
+        if self._leftovers is not None:
+            self._leftovers.cancel()
+            await asyncio.gather(self._leftovers, return_exceptions=True)
+        await self._projection.stop()
+
+    async def _finish_leftovers(self) -> None:
+        try:
+            await self._removal.finish_all()
+            await self._projection.flush()
+        except (TaskloomError, SQLAlchemyError, OSError) as error:  # the next start tries again
+            log.warning("what an earlier server left could not be finished: %s", error)
+
+    # --- finding ----------------------------------------------------------------------------------------
+
+    async def get_task(self, task_id: str) -> Task:
+        """The whole task; NotFound when there is none."""
+        task = await self._db.read(lambda tx: self.load(tx, task_id))
+        return msgspec.structs.replace(task, metrics=await self._metrics.summaries(task_id))
+
+    def load(self, tx: Connection, task_id: str) -> Task:
+        """The task with its artifacts and models, without its metrics (they stand in the other database)."""
+        return self._with_results(tx, moves.known(tx, task_id).task)
+
+    async def query_tasks(self, wanted: TaskQuery) -> TaskList:
+        query.check(wanted, self._settings.max_page)
+        fields = frozenset(wanted.fields)
+
+        def needs(*names: str) -> bool:
+            return not fields or not fields.isdisjoint(names)
+
+        def work(tx: Connection) -> tuple[list[Task], int]:
+            page = query.page(tx, wanted)
+            found = store.find_many(tx, page.ids, documents=needs(*store.DOCUMENT_FIELDS))
+            tasks = [found[task_id] for task_id in page.ids if task_id in found]
+            if needs("artifacts", "models"):
+                tasks = [self._with_results(tx, task) for task in tasks]
+            return tasks, page.total
+
+        tasks, total = await self._db.read(work)
+        if needs("metrics"):
+            summaries = await asyncio.gather(*(self._metrics.summaries(task.id) for task in tasks))
+            tasks = [
+                msgspec.structs.replace(task, metrics=told) for task, told in zip(tasks, summaries, strict=True)
+            ]
+        if fields:
+            tasks = [_only(task, fields | ALWAYS) for task in tasks]
+        return TaskList(tasks=tasks, total=total)
+
+    def _with_results(self, tx: Connection, task: Task) -> Task:
+        return msgspec.structs.replace(
+            task,
+            artifacts=self._artifacts.of_task(tx, task.id),
+            models=self._artifacts.links_of_task(tx, task.id),
+        )
+
+    # --- making and editing -----------------------------------------------------------------------------
+
+    async def create_task(self, caller: Caller, wanted: TaskCreate) -> Task:
+        now = self._clock()
+        task = checked(
+            Task(
+                id=check_id(wanted.id) if wanted.id else uuid.uuid4().hex,
+                name=wanted.name,
+                project=wanted.project,
+                type=wanted.type,
+                status_changed=now,
+                user=caller.user,
+                comment=wanted.comment,
+                parent=wanted.parent,
+                tags=wanted.tags,
+                system_tags=wanted.system_tags,
+                created=now,
+                last_update=now,
+                execution=wanted.execution,
+                parameters=wanted.parameters,
+                configuration=wanted.configuration,
+                properties=wanted.properties,
+                output_uri=wanted.output_uri,
+            )
+        )
+
+        def work(tx: Connection) -> Task:
+            if store.status_of(tx, task.id) is not None or store.was_deleted(tx, task.id):
+                raise Conflict(f"there is or was a task {task.id}; ids are never used again", task=task.id)
+            placed = self._placed(tx, task, caller.user)
+            store.add(tx, placed)
+            return placed
+
+        return self._told(await self._db.write(work))
+
+    async def edit_task(self, caller: Caller, task_id: str, request: TaskEditRequest) -> Task:
+        edit = request.edit
+        if request.force and not caller.may("admin"):
+            raise Forbidden("only an administrator may force an edit", role=caller.role)
+
+        def work(tx: Connection) -> Task:
+            found = moves.known(tx, task_id)
+            if edit.revision is not None and edit.revision != found.task.revision:
+                raise StaleRevision(
+                    f"task {task_id} has revision {found.task.revision}, not {edit.revision}; read it again",
+                    revision=found.task.revision,
+                )
+            if edit.needs_draft() and found.status not in EDITABLE and not request.force:
+                raise IllegalMove(
+                    f"task {task_id} is {found.status.value}; what to run can be edited in a draft only: "
+                    "clone it, or reset it first",
+                    status=found.status.value,
+                )
+            self._write(tx, found, self._placed(tx, edited(found.task, edit), caller.user, found.task))
+            return self.load(tx, task_id)
+
+        return await self._with_metrics(self._told(await self._db.write(work)))
+
+    async def clone_task(self, caller: Caller, task_id: str, wanted: TaskClone) -> Task:
+        """A draft that runs the same; what the source produced stays behind."""
+        now = self._clock()
+
+        def work(tx: Connection) -> Task:
+            source = moves.known(tx, task_id).task
+            kept = tuple(t for t in source.system_tags if t not in {DEVELOPMENT_TAG, ARCHIVED_TAG})
+            clone = checked(
+                Task(
+                    id=uuid.uuid4().hex,
+                    name=wanted.name or f"{CLONE_OF}{source.name}"[:MAX_NAME].rstrip(),
+                    project=wanted.project or source.project,
+                    type=source.type,
+                    status_changed=now,
+                    user=caller.user,
+                    comment=source.comment if wanted.comment is None else wanted.comment,
+                    parent=wanted.parent or source.id,
+                    tags=source.tags,
+                    system_tags=kept,
+                    created=now,
+                    last_update=now,
+                    execution=source.execution,
+                    parameters=source.parameters,
+                    configuration=source.configuration,
+                    properties=source.properties,
+                    output_uri=source.output_uri,
+                )
+            )
+            clone = self._placed(tx, clone, caller.user)
+            store.add(tx, clone)
+            self._removal.keep_inputs(tx, clone, self._artifacts.links_of_task(tx, source.id))
+            return self.load(tx, clone.id)
+
+        return self._told(await self._db.write(work))
+
+    def _placed(self, tx: Connection, task: Task, user: str, before: Task | None = None) -> Task:
+        """The task with the id of its project, made on the fly with those above it."""
+        if before is not None and before.project == task.project:
+            return task
+        project_id, path = self._projects.ensure_project(tx, task.project, user)
+        return msgspec.structs.replace(task, project=path, project_id=project_id)
+
+    def _write(self, tx: Connection, found: store.Found, task: Task) -> None:
+        """One more revision, unless nothing differs."""
+        if task != found.task:
+            revised = msgspec.structs.replace(task, revision=task.revision + 1, last_update=self._clock())
+            store.change(tx, found, revised)
+
+    # --- moving -----------------------------------------------------------------------------------------
+
+    async def start_task(self, task_id: str, request: MoveRequest) -> Task:
+        def work(tx: Connection) -> Task:
+            self._move(tx, task_id, Move.START, request)
+            store.leave_queue(tx, task_id)
+            return self.load(tx, task_id)
+
+        return await self._with_metrics(self._told(await self._db.write(work)))
+
+    async def end_task(self, task_id: str, request: Finish) -> Task:
+        def work(tx: Connection) -> Task:
+            found = moves.known(tx, task_id)
+            if found.lease:
+                raise Conflict(
+                    f"task {task_id} is run by the worker {found.task.worker!r}, which ends it; abort it instead",
+                    status=found.status.value,
+                )
+            exited = "" if request.exit_code is None else f"exit code {request.exit_code}"
+            why = MoveRequest(reason=request.reason or exited, message=request.message)
+            self._move(tx, task_id, ENDINGS[request.outcome], why)
+            return self.load(tx, task_id)
+
+        task = self._told(await self._db.write(work))
+        await self._projection.flush()
+        return await self._with_metrics(task)
+
+    async def publish_task(self, task_id: str, request: MoveRequest) -> Task:
+        def work(tx: Connection) -> Task:
+            self._move(tx, task_id, Move.PUBLISH, request)
+            return self.load(tx, task_id)
+
+        return await self._with_metrics(self._told(await self._db.write(work)))
+
+    async def reset_task(self, task_id: str, request: MoveRequest) -> Task:
+        """Back to a draft; results go, their bytes when nothing else names them."""
+
+        def work(tx: Connection) -> tuple[Task, str]:
+            found = moves.known(tx, task_id)
+            queue = found.task.queue if found.status is Status.PENDING else ""
+            if found.status in HELD and request.force:
+                store.leave_queue(tx, task_id)
+                self._move(tx, task_id, Move.ABORT, request, lease=None)
+            self._move(tx, task_id, Move.RESET, request, queue_id="", lease=None)
+            links = self._artifacts.links_of_task(tx, task_id)
+            self._removal.drop_results(tx, task_id)
+            draft = moves.known(tx, task_id)
+            self._removal.keep_inputs(tx, draft.task, links)
+            store.change(tx, draft, msgspec.structs.replace(draft.task, runtime={}), opener="")
+            return self.load(tx, task_id), queue
+
+        task, queue = await self._db.write(work)
+        await self._removal.finish([task_id])
+        if queue:
+            self._bus.publish(LiveEvent(kind="queue", queue=queue, task=task_id, time=self._clock()))
+        return self._told(task)
+
+    def _move(self, tx: Connection, task_id: str, kind: Move, request: MoveRequest, **columns: Any) -> None:
+        moves.move(tx, task_id, kind, now=self._clock(), reason=request.reason, message=request.message, **columns)
+
+    # --- deleting ---------------------------------------------------------------------------------------
+
+    async def delete_task(self, task_id: str, *, force: bool) -> None:
+        """The task with everything it made. What runs, waits or is published is only deleted by force."""
+
+        def work(tx: Connection) -> Task:
+            task = moves.known(tx, task_id).task
+            if not force:
+                _check_deletable(task.id, task.status)
+            self._removal.drop_tasks(tx, [task_id])
+            return task
+
+        task = await self._db.write(work)
+        await self._removal.finish([task_id])
+        self._bus.publish(
+            LiveEvent(kind="task", task=task_id, project=task.project, status=DELETED, time=self._clock())
+        )
+
+    async def delete_project(self, project: str, *, force: bool) -> None:
+        """The project and those below it; one that holds tasks only by force, and the tasks go first."""
+
+        def work(tx: Connection) -> tuple[str, list[str]]:
+            path = self._projects.project_path(tx, project)
+            below = store.projects_under(tx, path)
+            held = [task_id for task_id, _ in store.ids_in_projects(tx, below)]
+            if held and not force:
+                raise Conflict(
+                    f"project {path!r} holds {len(held)} tasks (archived ones counted); "
+                    "move or delete them, or delete it with force",
+                    tasks=len(held),
+                )
+            self._removal.drop_tasks(tx, held)
+            store.remove_projects(tx, below)
+            return path, held
+
+        path, held = await self._db.write(work)
+        await self._removal.finish(held)
+        self._bus.publish(LiveEvent(kind="project", project=path, status=DELETED, time=self._clock()))
+
+    # --- artifacts --------------------------------------------------------------------------------------
+
+    async def put_artifact(self, task_id: str, artifact: Artifact) -> Sequence[Artifact]:
+        def work(tx: Connection) -> tuple[Task, Sequence[Artifact]]:
+            task = _open_for_results(tx, task_id)
+            self._artifacts.store_artifact(tx, task_id, artifact)
+            store.touch(tx, task_id, self._clock())
+            return task, self._artifacts.of_task(tx, task_id)
+
+        task, told = await self._db.write(work)
+        self._told(task, "artifacts")
+        return told
+
+    async def delete_artifact(self, task_id: str, name: str) -> Sequence[Artifact]:
+        def work(tx: Connection) -> tuple[Task, Sequence[Artifact]]:
+            task = _open_for_results(tx, task_id)
+            if name not in {artifact.name for artifact in self._artifacts.of_task(tx, task_id)}:
+                raise NotFound(f"task {task_id} has no artifact {name[:80]!r}", task=task_id)
+            self._artifacts.remove_artifact(tx, task_id, name)
+            store.touch(tx, task_id, self._clock())
+            return task, self._artifacts.of_task(tx, task_id)
+
+        task, told = await self._db.write(work)
+        await self._artifacts.delete_unnamed_bytes()
+        self._told(task, "artifacts")
+        return told
+
+    # --- telling ----------------------------------------------------------------------------------------
+
+    def _told(self, task: Task, kind: str = "task") -> Task:
+        self._bus.publish(
+            LiveEvent(kind=kind, task=task.id, project=task.project, status=task.status.value, time=self._clock())
+        )
+        return task
+
+    async def _with_metrics(self, task: Task) -> Task:
+        return msgspec.structs.replace(task, metrics=await self._metrics.summaries(task.id))
+
+
+def _only(task: Task, fields: frozenset[str]) -> Task:
+    return Task(**{name: getattr(task, name) for name in fields})
+
+
+def _check_deletable(task_id: str, status: Status) -> None:
+    if status in HELD or status is Status.PUBLISHED:
+        raise IllegalMove(f"task {task_id} is {status.value}; it is only deleted by force", status=status.value)
+
+
+def _open_for_results(tx: Connection, task_id: str) -> Task:
+    task = moves.known(tx, task_id).task
+    if task.status is Status.PUBLISHED:
+        raise IllegalMove(f"task {task_id} is published and takes nothing more", status=task.status.value)
+    return task
