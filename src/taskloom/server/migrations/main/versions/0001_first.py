@@ -22,6 +22,7 @@ def upgrade() -> None:
         "deletions",
         sa.Column("task_id", sa.String(length=32), nullable=False),
         sa.Column("results_only", sa.Boolean(), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
         sa.Column("created", DOUBLE, nullable=False),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_deletions")),
     )
