@@ -33,7 +33,11 @@ from taskloom.server.metrics.service import MetricsService
 from taskloom.server.migrations import prepare
 from taskloom.server.projects.routes import handlers as project_handlers
 from taskloom.server.projects.service import ProjectService
+from taskloom.server.queues.routes import handlers as queue_handlers
+from taskloom.server.queues.service import QueueService
 from taskloom.server.settings import Clock, Settings
+from taskloom.server.tasks.routes import handlers as task_handlers
+from taskloom.server.tasks.service import TaskService
 from taskloom.wire.client import JSON
 from taskloom.wire.messages import EventsQuery, Health, ServerInfo
 from taskloom.wire.operations import OPERATIONS
@@ -70,6 +74,9 @@ class House:
         except BaseException:
             os.close(self._lock)
             raise
+        missing = sorted(OPERATIONS.keys() - handlers.keys())
+        if missing:
+            raise ServerFault(f"operations without a handler: {', '.join(missing)}")
         self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings)
 
     def _build(self) -> dict[str, Handler]:
@@ -78,13 +85,17 @@ class House:
         projects = ProjectService(self.main, bus, clock, settings)
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
-        self._services += [artifacts]
+        tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
+        queues = QueueService(self.main, bus, clock, settings, self.accounts)
+        self._services += [artifacts, tasks, queues]
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),
             project_handlers(projects),
             metrics_handlers(metrics),
             artifact_handlers(artifacts),
+            task_handlers(tasks),
+            queue_handlers(queues),
         )
 
     def admin_key(self) -> str:
