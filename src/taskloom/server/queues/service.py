@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound, TaskloomError
@@ -33,6 +34,7 @@ from taskloom.server.queues.store import WorkerRow
 from taskloom.server.queues.waiting import Serving, explain, free_slots
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks import moves
+from taskloom.server.tasks.service import TaskService
 from taskloom.wire.messages import (
     Claim,
     Enqueue,
@@ -61,10 +63,16 @@ log = logging.getLogger("taskloom.server.queues")
 
 class QueueService:
     def __init__(
-        self, main: Database, bus: EventBus, clock: Clock, settings: Settings, accounts: AccountService
+        self,
+        main: Database,
+        bus: EventBus,
+        clock: Clock,
+        settings: Settings,
+        accounts: AccountService,
+        tasks: TaskService,
     ) -> None:
-        self._db, self._bus, self._clock = main, bus, clock
-        self._settings, self._accounts = settings, accounts
+        self._db, self._bus, self._clock, self._settings = main, bus, clock, settings
+        self._accounts, self._tasks = accounts, tasks
         self._sweeper: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------
@@ -106,7 +114,8 @@ class QueueService:
 
         ended = await self._db.write(work)
         for changed in ended:
-            self._tell(changed)
+            if changed is not None:
+                self._tell(changed)
         return len(ended)
 
     # --- queues -----------------------------------------------------------------------------------------
@@ -188,10 +197,10 @@ class QueueService:
 
         def work(tx: Connection) -> Changed:
             queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
-            found = moves.move(tx, task_id, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
+            moves.move(tx, task_id, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
             store.forget_attempts(tx, task_id)
             store.add_entry(tx, queue.id, task_id, caller.user, now, front=False)
-            return Changed(found.task, queue.id)
+            return Changed(self._tasks.load(tx, task_id), queue.id)
 
         return self._tell(await self._db.write(work)).task
 
@@ -199,8 +208,9 @@ class QueueService:
         now = self._clock()
 
         def work(tx: Connection) -> Changed:
-            found = moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=wanted.reason, message=wanted.message)
-            return Changed(found.task, store.remove_entry(tx, task_id) or "")
+            moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=wanted.reason, message=wanted.message)
+            queue = store.remove_entry(tx, task_id) or ""
+            return Changed(self._tasks.load(tx, task_id), queue)
 
         return self._tell(await self._db.write(work)).task
 
@@ -215,9 +225,10 @@ class QueueService:
             if found.status is Status.RUNNING and lease is not None:
                 if not lease.stop:
                     attempts.stop(tx, lease, reason, now)
-                return Changed(moves.known(tx, task_id).task, lease.queue_id)
-            ended = moves.move(tx, task_id, Move.ABORT, now=now, reason=reason, message=wanted.message, lease=None)
-            return Changed(ended.task, store.remove_entry(tx, task_id) or "")
+                return Changed(self._tasks.load(tx, task_id), lease.queue_id)
+            moves.move(tx, task_id, Move.ABORT, now=now, reason=reason, message=wanted.message, lease=None)
+            queue = store.remove_entry(tx, task_id) or ""
+            return Changed(self._tasks.load(tx, task_id), queue)
 
         return self._tell(await self._db.write(work)).task
 
@@ -317,7 +328,8 @@ class QueueService:
 
         def work(tx: Connection) -> Lease | None:
             store.see_worker(tx, wanted.worker, now, wanted.machine, wanted.lease)
-            return attempts.claim(tx, self._accounts, wanted.worker, wanted.queues, wanted.lease, now)
+            lease = attempts.claim(tx, self._accounts, wanted.worker, wanted.queues, wanted.lease, now)
+            return lease and msgspec.structs.replace(lease, task=self._tasks.load(tx, lease.task.id))
 
         return await self._db.write(work)
 
@@ -331,15 +343,17 @@ class QueueService:
 
     async def finish(self, token: str, said: Finish) -> Task:
         now = self._clock()
-        ended = await self._db.write(lambda tx: attempts.finish(tx, self._accounts, token, said, now))
-        return self._tell(ended).task
+
+        def work(tx: Connection) -> Changed:
+            ended = attempts.finish(tx, self._accounts, token, said, now)
+            return Changed(self._tasks.load(tx, ended.task.id), ended.queue)
+
+        return self._tell(await self._db.write(work)).task
 
     # --- who wants to know ------------------------------------------------------------------------------
 
-    def _tell(self, changed: Changed | None) -> Changed:
+    def _tell(self, changed: Changed) -> Changed:
         """Say what changed, after the transaction; claims that wait listen to the queue's events."""
-        if changed is None:
-            return Changed(Task(id="", name="", project=""))
         task = changed.task
         self._bus.publish(
             LiveEvent(
