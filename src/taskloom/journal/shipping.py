@@ -131,12 +131,14 @@ class Shipping:
         self._sent, self._stop = 0, False
         readers = self.readers()
         mains = [reader for reader in readers if reader.meta.role == "main"]
-        for reader in mains:
+        for reader in mains[:-1]:
+            self._ship(reader, with_end=True)  # an earlier run, which the last one continues
+        for reader in mains[-1:]:
             self._ship(reader, with_end=False)
         for reader in readers:
             if reader.meta.role != "main":
                 self._ship(reader, with_end=True)
-        for reader in mains:
+        for reader in mains[-1:]:
             self._ship(reader, with_end=True)
         waiting = any(not acknowledged(reader) for reader in readers)
         return Step(self._sent, self._stop, waiting)

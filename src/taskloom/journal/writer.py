@@ -14,6 +14,7 @@ import itertools
 import mmap
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -159,14 +160,18 @@ class Writer:
             return number
 
     def scalar(self, number: int, iteration: int, value: float, now: float) -> None:
-        """One row. `iteration` must fit into 64 bits and `value` be a float: checked by the caller."""
+        """One row; `iteration` an int, `value` a float, checked by the caller. struct.error past 64 bits."""
         with self._lock:
             offset = self._offset
             if offset >= self._limit:
                 self._slow_rows([(iteration, value, now, number + 1)])
                 return
             self._offset = offset + ROW_BYTES
-            _pack_into(self._map, offset, iteration, value, now, number + 1)  # pyright: ignore[reportArgumentType]
+            try:
+                _pack_into(self._map, offset, iteration, value, now, number + 1)  # pyright: ignore[reportArgumentType]
+            except struct.error:
+                self._offset = offset  # nothing was stored, and nobody could claim a place meanwhile
+                raise
 
     def scalars(self, pairs: Sequence[tuple[int, float]], iteration: int, now: float) -> None:
         """Rows of many series, (number, value), at one iteration, under one lock."""
@@ -176,14 +181,20 @@ class Writer:
             if end > self._limit:
                 self._slow_rows([(iteration, value, now, number + 1) for number, value in pairs])
                 return
+            start, target = offset, self._map
             self._offset = end
-            target = self._map
-            for number, value in pairs:
-                _pack_into(target, offset, iteration, value, now, number + 1)  # pyright: ignore[reportArgumentType]
-                offset += ROW_BYTES
+            try:
+                for number, value in pairs:
+                    _pack_into(target, offset, iteration, value, now, number + 1)  # pyright: ignore[reportArgumentType]
+                    offset += ROW_BYTES
+            except struct.error:
+                self._offset = start  # the first row was refused, since all have the same iteration
+                raise
 
     def _slow_rows(self, rows: list[tuple[int, float, float, int]]) -> None:
         """A segment ends or begins, or the disk is full."""
+        for row in rows:
+            ROW.pack(*row)  # a number that does not fit is the caller's fault, before anything is held
         if self.closed:
             self.lost += len(rows)
             self._tell_once("closed", "values reported after the task was closed are not recorded")

@@ -28,6 +28,7 @@ from taskloom.sdk.delivery import Delivery
 from taskloom.sdk.ending import Ending, Outcome
 from taskloom.sdk.history import History
 from taskloom.sdk.identity import Identity, child_environment
+from taskloom.sdk.logger import Logger
 from taskloom.sdk.notices import Notices
 from taskloom.wire.client import Address
 from taskloom.wire.connection import find_address
@@ -85,9 +86,8 @@ class Session:
         self.data = data
         self.notices = notices
         self.offline = bool(os.environ.get(ENV_OFFLINE)) or current.offline
-        self.iteration_offset = 0
-        self.last_iteration: int | None = None
         self.closed = False
+        self.stdout_recorded = False  # by a tee here, or by the worker that started this process
         self.owner = identity.role == "main"
         self._lock = threading.RLock()
         self._document = document
@@ -100,6 +100,7 @@ class Session:
         self._capture: threading.Thread | None = None
         self._ending = Ending(self.close)
         self.writer = self._open_writer()
+        self.logger = Logger(self.writer, notices)
         self.delivery = Delivery(self.writer.task_folder)
 
     def _open_writer(self) -> Writer:
@@ -254,7 +255,7 @@ class Session:
         self.writer.close()
         self._document = msgspec.structs.replace(self._document, status=Status(outcome.status))
         if self._history is not None:
-            self._history.change(self.id, last_iteration=self.last_iteration)
+            self._history.change(self.id, last_iteration=self.logger.newest_iteration())
         with self.notices.boundary("the journal could not be shipped"):
             self._hand_over(end)
 

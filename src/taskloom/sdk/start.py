@@ -1,0 +1,342 @@
+"""How `Task.init` becomes a running session: identity, opening record, watchers, and nothing that waits.
+
+Everything slow (git, packages, the machine's sensors) happens in a thread of the session; the only network
+question is the one that continuing a task of another machine needs. What went wrong on our side is told
+and the script gets a session all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskloom.domain.errors import BadInput, TaskloomError
+from taskloom.domain.parameters import ARGS_SECTION, Parameter
+from taskloom.domain.project import check_name, check_project, check_tag
+from taskloom.domain.status import Status
+from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
+from taskloom.journal import layout
+from taskloom.sdk.history import History, LastRun, reuse_seconds
+from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
+from taskloom.sdk.notices import Notices
+from taskloom.sdk.offline import OFFLINE_FOLDER
+from taskloom.sdk.session import ENV_OFFLINE, Session, current, document_of_owner
+from taskloom.wire.connection import data_folder, find_address
+from taskloom.wire.records import Opened
+from taskloom.wire.worker_protocol import ENV_LEASE
+
+SAMPLE_SECONDS = 10.0
+STREAM_NAMES = ("stdout", "stderr", "logging")
+
+Switch = bool | Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The arguments of `Task.init`, checked."""
+
+    project: str
+    name: str
+    type: TaskType = TaskType.TRAINING
+    tags: tuple[str, ...] = ()
+    reuse: bool | str = True
+    proceed: bool | str | int = False  # continue_last_task
+    output_uri: str = ""
+    arguments: Switch = True
+    frameworks: Switch = True
+    resources: Switch = True
+    streams: Switch = True
+
+
+def check_type(value: Any) -> TaskType:
+    if value is None:
+        return TaskType.TRAINING
+    try:
+        return TaskType(str(getattr(value, "value", value)))
+    except ValueError:
+        names = ", ".join(kind.value for kind in TaskType)
+        raise BadInput(f"task_type {str(value)[:80]!r}: expected one of {names}") from None
+
+
+def check_tags(tags: Sequence[str] | str | None) -> tuple[str, ...]:
+    if tags is None:
+        return ()
+    return tuple(dict.fromkeys(check_tag(tag) for tag in ([tags] if isinstance(tags, str) else tags)))
+
+
+def check_names(project: str | None, name: str | None) -> tuple[str, str]:
+    """Names as given, or made from the script's own: its folder and its file."""
+    script = script_path()
+    folder = (script.parent if script else Path.cwd()).name
+    stem = script.stem if script else "interactive"
+    chosen_project = project if project is not None else folder if len(folder) >= 3 else "default"
+    chosen_name = name if name is not None else stem if len(stem) >= 3 else f"{stem} script"
+    return check_project(chosen_project), check_name(chosen_name, "task name")
+
+
+def script_path() -> Path | None:
+    """The file that Python was started with; None in a console or notebook."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if not file or hasattr(sys, "ps1"):
+        return None
+    path = Path(file).absolute()
+    return path if path.is_file() else None
+
+
+def start_session(wish: Wish) -> Session:
+    """The session for this process; a helper's one when another process owns the task."""
+    data = data_folder()
+    notices = Notices()
+    identity = from_environment(os.environ, data) or from_launcher(os.environ, data, current.turn)
+    history: History | None = None
+    offset = 0
+    if identity is None:
+        history = History(data, wish.project, wish.name)
+        identity, offset = _choose(wish, data, history, notices)
+    current.turn += 1
+    document = identity.claimed or (
+        Task(
+            id=identity.task,
+            name=wish.name,
+            project=wish.project,
+            type=wish.type,
+            status=Status.RUNNING,
+            tags=wish.tags,
+            system_tags=(DEVELOPMENT_TAG,),
+            output_uri=wish.output_uri,
+        )
+        if identity.role == "main" or not identity.attached
+        else document_of_owner(identity)
+    )
+    session = _open(identity, document, data, notices)
+    session.logger.iteration_offset = offset
+    session.begin(_opened(identity, wish), history)
+    if history is not None:
+        history.remember(LastRun(task=session.id, started=time.time(), offline=session.offline))
+    _announce(session)
+    if session.owner:
+        _watch(session, wish)
+    elif identity.lease:
+        _watch_arguments(session, wish)
+    return session
+
+
+def attach() -> Session | None:
+    """The session of a process below one that runs a task, which has not called `Task.init` itself."""
+    if ENV_LEASE not in os.environ and ENV_OWNER not in os.environ:
+        return None
+    identity = from_environment(os.environ, data_folder())
+    if identity is None or identity.role == "main":
+        return None
+    session = _open(identity, document_of_owner(identity), data_folder(), Notices())
+    session.begin(None, None)
+    return session
+
+
+def _open(identity: Identity, document: Task, data: Path, notices: Notices) -> Session:
+    """A journal that cannot be made where it belongs is made elsewhere: the script goes on."""
+    try:
+        return Session(identity, document, data, notices)
+    except OSError as error:
+        place = Path(tempfile.mkdtemp(prefix="taskloom-"))
+        notices.say(f"the journal cannot be written below {identity.root}: {error.strerror}; it is in {place}")
+        elsewhere = Identity(
+            identity.task, identity.role, place, identity.mode, identity.lease, identity.claimed, identity.attached
+        )
+        return Session(elsewhere, document, data, notices)
+
+
+# --- which task -------------------------------------------------------------------------------------------
+
+
+def _choose(wish: Wish, data: Path, history: History, notices: Notices) -> tuple[Identity, int]:
+    """A new task, the last one run over, or a continued one with its iteration offset."""
+    offline = current.offline or bool(os.environ.get(ENV_OFFLINE))
+    root = data / OFFLINE_FOLDER if offline else layout.journal_root(data)
+    if wish.proceed is not False:
+        task = _continued(wish, history)
+        if task:
+            if any(layout.is_locked(f / layout.LOCK_FILE) for f in layout.writer_folders(root / task)):
+                raise BadInput(f"task {task} still runs on this machine; it cannot be continued", task=task)
+            return Identity(task, "main", root, "resume"), _offset(wish, task, history, notices)
+    if isinstance(wish.reuse, str):
+        return Identity(check_task_id(wish.reuse, "reuse_last_task_id"), "main", root, "reset"), 0
+    if offline:
+        task, current.offline_id = current.offline_id or new_id(), ""
+        return Identity(task, "main", root, "new"), 0
+    again = history.reusable(time.time(), reuse_seconds(os.environ)) if wish.reuse else ""
+    if again and again not in current.closed_here:
+        return Identity(again, "main", root, "reset"), 0
+    offset = wish.proceed if type(wish.proceed) is int else 0
+    return Identity(new_id(), "main", root, "new"), offset
+
+
+def _continued(wish: Wish, history: History) -> str:
+    """The task to continue; '' when there is none yet."""
+    if isinstance(wish.proceed, str):
+        return check_task_id(wish.proceed, "continue_last_task")
+    if isinstance(wish.reuse, str):
+        return check_task_id(wish.reuse, "reuse_last_task_id")
+    last = history.last()
+    return last.task if last is not None else ""
+
+
+def _offset(wish: Wish, task: str, history: History, notices: Notices) -> int:
+    """One after the last reported iteration, unless an offset was given."""
+    if type(wish.proceed) is int:
+        return wish.proceed
+    last = history.last()
+    found = last.last_iteration if last is not None and last.task == task else None
+    if found is None:
+        found = _last_iteration_on_server(task, notices)
+    return 0 if found is None else found + 1
+
+
+def _last_iteration_on_server(task: str, notices: Notices) -> int | None:
+    from taskloom.wire.operations import GET_TASK
+    from taskloom.wire.send import Client
+
+    address = find_address()
+    if address is None:
+        notices.say(
+            f"where task {task} ended is not known here and no server is configured: iterations begin at 0"
+        )
+        return None
+    client = Client(address)
+    try:
+        return client.call(GET_TASK, task=task).last_iteration
+    except TaskloomError as error:
+        notices.say(f"where task {task} ended could not be asked ({error.message}): iterations begin at 0")
+        return None
+    finally:
+        client.close()
+
+
+def _opened(identity: Identity, wish: Wish) -> Opened | None:
+    if identity.mode is None:
+        return None
+    return Opened(
+        mode=identity.mode,
+        name=wish.name,
+        project=wish.project,
+        type=wish.type,
+        time=time.time(),
+        tags=wish.tags,
+        system_tags=(DEVELOPMENT_TAG,),
+        output_uri=wish.output_uri,
+        runtime={"host": socket.gethostname(), "pid": os.getpid(), "python": platform.python_version()},
+    )
+
+
+def _announce(session: Session) -> None:
+    if not session.owner:
+        return
+    document = session.document()
+    what = f"task {document.name!r} of {document.project!r}"
+    if session.offline:
+        session.notices.say(f"{what} is recorded offline in {session.writer.task_folder}")
+        return
+    with session.notices.boundary("the server's address"):
+        address = find_address()
+        if address is not None:
+            session.notices.say(f"{what}: {address.url}/tasks/{session.id}")
+        else:
+            session.notices.say(f"{what}: no server is configured, its journal is {session.writer.task_folder}")
+
+
+# --- watchers ---------------------------------------------------------------------------------------------
+
+
+def wanted(switch: Switch, name: str) -> bool:
+    """A switch is on or off for everything, or by name; what it does not name is on."""
+    return switch if isinstance(switch, bool) else bool(switch.get(name, True))
+
+
+def _watch(session: Session, wish: Wish) -> None:
+    _watch_console(session, wish)
+    _watch_arguments(session, wish)
+    machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
+    if not session.identity.lease:
+        git = wanted(wish.frameworks, "detect_repository")
+        session.in_background(lambda: _capture(session, git, machine))
+    elif machine:
+        session.in_background(lambda: _sample(session))
+
+
+def _watch_console(session: Session, wish: Wish) -> None:
+    if session.identity.lease:
+        session.stdout_recorded = True  # the worker has the descriptors
+        return
+    out, err = wanted(wish.streams, "stdout"), wanted(wish.streams, "stderr")
+    if not (out or err):
+        return
+    with session.notices.boundary("the console could not be captured"):
+        from taskloom.sdk.capture.console import ConsoleTee
+
+        tee = ConsoleTee(session.writer.folder, stdout=out, stderr=err)
+        tee.start()
+        session.watch(tee)
+        session.stdout_recorded = out
+
+
+def _watch_arguments(session: Session, wish: Wish) -> None:
+    if wish.arguments is False or (not session.owner and not session.identity.lease):
+        return
+    with session.notices.boundary("arguments could not be captured"):
+        from taskloom.sdk.capture.arguments import ArgumentHook
+
+        def report(found: dict[str, Parameter]) -> None:
+            if session.owner:
+                with session.notices.boundary("arguments could not be recorded"):
+                    session.edit(TaskEdit(parameters={ARGS_SECTION: dict(found)}))
+
+        def overrides() -> Mapping[str, Parameter] | None:
+            return session.document().parameters.get(ARGS_SECTION) if session.identity.lease else None
+
+        options = wish.arguments if isinstance(wish.arguments, bool) else dict(wish.arguments)
+        hook = ArgumentHook(report, overrides, options)
+        hook.install()
+        session.watch(_Undo(hook))
+
+
+@dataclass(frozen=True)
+class _Undo:
+    """A hook as a watcher: stopping it takes no time."""
+
+    hook: Any
+
+    def stop(self, timeout: float) -> None:
+        self.hook.undo()
+
+
+def _capture(session: Session, git: bool, machine: bool) -> None:
+    if machine:
+        _sample(session)
+    script = script_path()
+    with session.notices.boundary("the code could not be captured"):
+        from taskloom.sdk.capture.git import capture_code
+
+        fields = capture_code(script, Path.cwd()) if git else {"python": platform.python_version()}
+        session.edit(TaskEdit(execution=fields))
+    with session.notices.boundary("the packages could not be captured"):
+        from taskloom.sdk.capture.packages import capture_packages
+
+        session.edit(TaskEdit(execution={"packages": capture_packages(script)}))
+
+
+def _sample(session: Session) -> None:
+    with session.notices.boundary("the machine could not be sampled"):
+        from taskloom.sdk.capture.resources import ResourceSampler
+
+        sampler = ResourceSampler(session.logger.report_machine, SAMPLE_SECONDS)
+        sampler.start()
+        session.watch(sampler)
