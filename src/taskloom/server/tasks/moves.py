@@ -119,7 +119,7 @@ def make(
         **_times(kind, before, at or now),
         **columns,
     }
-    if not store.move(tx, before.id, before.status, target, lease=holds, **fields):
+    if not store.move(tx, before.id, before.status, target, holds=holds, **fields):
         raise Conflict(
             f"task {before.id} changed its state at the same moment; try again", status=before.status.value
         )

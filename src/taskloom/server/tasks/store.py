@@ -257,13 +257,13 @@ def move(
     found: Status,
     target: Status,
     *,
-    lease: str | None = None,
+    holds: str | None = None,
     **columns: Any,
 ) -> bool:
-    """Change the state if it is still the one that was found (and the lease is still this one)."""
+    """Change the state if it is still the one that was found (and it is still under the lease `holds`)."""
     statement = update(tasks).where(tasks.c.id == task_id, tasks.c.status == found.value)
-    if lease is not None:
-        statement = statement.where(tasks.c.lease == lease)
+    if holds is not None:
+        statement = statement.where(tasks.c.lease == holds)
     return connection.execute(statement.values(status=target.value, **columns)).rowcount == 1
 
 
