@@ -86,7 +86,7 @@ class House:
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
         tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
-        queues = QueueService(self.main, bus, clock, settings, self.accounts)
+        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks)
         self._services += [artifacts, tasks, queues]
         return _joined(
             self._own_handlers(),
