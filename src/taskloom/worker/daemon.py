@@ -1,0 +1,275 @@
+"""The daemon: the one place where a worker is built, and the order of its start and stop.
+
+Start: take the name (one process each), kill what an earlier process left running, register, tell or give back
+what that one had not told, then let the slots ask for tasks. Stop (SIGTERM, Ctrl-C): claim nothing more, give
+running tasks `drain_timeout` seconds, then stop them and give them back, unregister. A second signal does not
+wait. What cannot be told because the server is away stays on the disk for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from taskloom.domain.errors import BadInput, Conflict, TaskloomError
+from taskloom.domain.queue import Machine
+from taskloom.providers.local import LocalProvider
+from taskloom.wire.client import Address
+from taskloom.wire.messages import WorkerRegister
+from taskloom.wire.operations import REGISTER_WORKER, UNREGISTER_WORKER
+from taskloom.wire.send import AsyncClient
+from taskloom.wire.worker_protocol import (
+    DEFAULT_LEASE,
+    ENV_API_KEY,
+    ENV_DATA,
+    ENV_JOURNAL,
+    ENV_LEASE,
+    ENV_TASK_FILE,
+    ENV_TASK_ID,
+    ENV_URL,
+    MAX_LEASE,
+    MIN_LEASE,
+)
+from taskloom.worker import machine
+from taskloom.worker.attempt import Tools, recover
+from taskloom.worker.git import Repositories
+from taskloom.worker.leftovers import kill_leftovers
+from taskloom.worker.packages import Environment, Environments, Limits
+from taskloom.worker.record import AttemptFolder
+from taskloom.worker.slot import Asking, Slot
+from taskloom.worker.workspace import PackagesMode, Workspaces
+
+log = logging.getLogger("taskloom.worker")
+ABORT_GRACE = 2.0  # with a renewal every 2 seconds an abort is obeyed within 5
+STOP_CALL_SECONDS = 5.0
+AGAIN_FIRST, AGAIN_LAST = 0.5, 15.0
+MAX_SLOTS = 1024
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """data      folder of this machine; the worker's own files are in `worker/` below it
+    lease         seconds that the server waits for a sign of life before it gives the task to another worker
+    grace         seconds between SIGTERM and SIGKILL when a task is aborted
+    drain_timeout seconds that running tasks have to end by themselves when the worker is told to stop
+    packages      `build` an environment for each task's packages, or `reuse` the worker's own
+    environments  how many built environments are kept
+    """
+
+    data: Path
+    address: Address
+    queues: tuple[str, ...] = ("default",)
+    slots: int = 1
+    lease: float = DEFAULT_LEASE
+    name: str = ""
+    grace: float = ABORT_GRACE
+    drain_timeout: float = 0.0
+    packages: PackagesMode = "build"
+    environments: int = 20
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    def check(self) -> None:
+        """Raises BadInput that names the first thing that could never work."""
+        if not self.queues or not all(self.queues):
+            raise BadInput("queues: expected at least one name")
+        if not 1 <= self.slots <= MAX_SLOTS:
+            raise BadInput(f"slots {self.slots}: expected 1 to {MAX_SLOTS}")
+        if not MIN_LEASE <= self.lease <= MAX_LEASE:
+            raise BadInput(f"lease {self.lease:g}: expected {MIN_LEASE:g} to {MAX_LEASE:g} seconds")
+        if self.grace < 0 or self.drain_timeout < 0:
+            raise BadInput("grace and drain timeout: expected seconds, 0 or more")
+        if self.name and (self.name in {".", ".."} or not _is_plain(self.name)):
+            raise BadInput(f"name {self.name[:80]!r}: expected 1 to 64 letters, digits, dots, dashes, underscores")
+
+
+class Daemon:
+    """One worker. `run` returns the exit code."""
+
+    def __init__(self, settings: WorkerSettings, ready: Callable[[str], None]) -> None:
+        settings.check()
+        self._settings, self._ready = settings, ready
+        self._root = settings.data / "worker"
+        self.name, self._lock = take_name(self._root, settings.name)
+        self._folder = self._root / self.name
+        self._id = _own_id(self._folder / "id")
+        self._draining, self._signals = asyncio.Event(), 0
+        self._stopping = asyncio.Event()
+        self._code = 0
+        self._gpus = machine.gpu_names()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked, number)
+        client = AsyncClient(self._settings.address)
+        try:
+            await self._serve(client)
+        finally:
+            await client.close()
+            os.close(self._lock)
+        return self._code
+
+    def _asked(self, number: int) -> None:
+        self._signals += 1
+        self._code = 130 if number == signal.SIGINT else 0
+        self._draining.set()
+        if self._signals > 1 or self._settings.drain_timeout == 0:
+            self._stopping.set()
+
+    async def _serve(self, client: AsyncClient) -> None:
+        tools = self._tools(client)
+        left = AttemptFolder.left(self._folder / "attempts")
+        if count := await asyncio.to_thread(kill_leftovers, {folder.record.token for folder in left}):
+            log.warning("killed %d processes that an earlier process of this worker left", count)
+        if not await self._register_or_stop(client):
+            return
+        recovering = [asyncio.create_task(recover(tools, folder)) for folder in left]
+        slots = [Slot(tools, self._asking(client), self._draining, gpus) for gpus in self._shares()]
+        running = [asyncio.create_task(slot.run()) for slot in slots]
+        queues = ", ".join(self._settings.queues)
+        self._ready(f"Worker {self.name} serves {queues} with {len(slots)} slots at {self._settings.address.url}")
+        await self._draining.wait()
+        log.info("stopping: no new tasks")
+        await self._drain(running, slots)
+        await asyncio.gather(*running, *recovering, return_exceptions=True)
+        with contextlib.suppress(TaskloomError, TimeoutError):
+            async with asyncio.timeout(STOP_CALL_SECONDS):
+                await client.call(UNREGISTER_WORKER, worker=self._id)
+
+    async def _drain(self, running: list[asyncio.Task[None]], slots: list[Slot]) -> None:
+        """Waits for running tasks as long as the settings and the next signal allow."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        ends = asyncio.gather(*running, return_exceptions=True)
+        if any(slot.busy for slot in slots) and not self._stopping.is_set():
+            log.info("waiting up to %g s for running tasks", self._settings.drain_timeout)
+        await asyncio.wait(
+            {stopping, ends}, timeout=self._settings.drain_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        self._stopping.set()
+        await ends
+        await stopping
+
+    async def _register_or_stop(self, client: AsyncClient) -> bool:
+        """Waits for a server that is away; False when the worker was told to stop meanwhile."""
+        pause = AGAIN_FIRST
+        while not self._draining.is_set():
+            try:
+                await self._register(client)
+            except BadInput:
+                raise
+            except TaskloomError as error:
+                if pause == AGAIN_FIRST:
+                    log.warning("not registered yet: %s", error.message)
+            else:
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._draining.wait(), pause)
+            pause = min(pause * 2, AGAIN_LAST)
+        return False
+
+    async def _register(self, client: AsyncClient) -> None:
+        settings = self._settings
+        body = WorkerRegister(
+            id=self._id,
+            name=self.name,
+            queues=settings.queues,
+            slots=settings.slots,
+            machine=self._look(),
+            version=version("taskloom"),
+            create_queues=True,
+        )
+        await client.call(REGISTER_WORKER, body)
+
+    def _asking(self, client: AsyncClient) -> Asking:
+        async def register() -> None:
+            await self._register(client)
+
+        return Asking(self._id, self._settings.queues, self._settings.lease, register)
+
+    def _shares(self) -> list[list[str] | None]:
+        """The GPUs of each slot; a single slot sees what the worker sees."""
+        slots = self._settings.slots
+        if slots == 1:
+            return [None]
+        gpus = machine.visible_gpus(self._settings.environ, len(self._gpus))
+        return [machine.share(gpus, slot, slots) if gpus else None for slot in range(slots)]
+
+    def _look(self) -> Machine:
+        return machine.look(self._settings.data, self._gpus)
+
+    def _tools(self, client: AsyncClient) -> Tools:
+        settings, cache = self._settings, self._root / "cache"
+        given = {
+            ENV_URL: settings.address.url,
+            ENV_API_KEY: settings.address.api_key,
+            ENV_DATA: str(settings.data),
+        }
+        own = {ENV_LEASE, ENV_TASK_ID, ENV_TASK_FILE, ENV_JOURNAL}
+        tools_environ = {k: v for k, v in settings.environ.items() if not k.startswith("TASKLOOM_")}
+        shares = self._shares()
+        return Tools(
+            client=client,
+            provider=LocalProvider(
+                gpus=len(self._gpus) if shares[0] is None else max(len(s or []) for s in shares)
+            ),
+            workspaces=Workspaces(
+                Repositories(cache / "git", tools_environ),
+                Environments(cache / "environments", tools_environ, Limits(count=settings.environments)),
+                settings.environ,
+                settings.packages,
+                Environment(Path(sys.executable), None),
+            ),
+            data=settings.data,
+            folder=self._folder,
+            ship_environ={**{k: v for k, v in settings.environ.items() if k not in own}, **given},
+            look=self._look,
+            grace=settings.grace,
+            stopping=self._stopping,
+        )
+
+
+def take_name(root: Path, wanted: str) -> tuple[str, int]:
+    """The worker's name and the lock that keeps it; without a wish the machine's name, numbered when taken.
+
+    Raises Conflict when a worker of the wanted name runs already.
+    """
+    base = wanted or "".join(c if _is_plain(c) else "-" for c in socket.gethostname())[:48] or "worker"
+    for number in range(1, MAX_SLOTS):
+        name = base if number == 1 else f"{base}-{number}"
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            if wanted:
+                raise Conflict(f"a worker named {wanted!r} runs already on {root}") from None
+            continue
+        return name, descriptor
+    raise Conflict(f"too many workers run on {root}")
+
+
+def _own_id(path: Path) -> str:
+    """The worker's id, the same after every restart."""
+    with contextlib.suppress(OSError):
+        if (known := path.read_text(encoding="ascii").strip()) and _is_plain(known):
+            return known
+    fresh = uuid.uuid4().hex
+    path.write_text(fresh, encoding="ascii")
+    return fresh
+
+
+def _is_plain(text: str) -> bool:
+    return 1 <= len(text) <= 64 and text.isascii() and all(c.isalnum() or c in "._-" for c in text)
