@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.engine import make_url
@@ -20,6 +20,9 @@ from sqlalchemy.engine import make_url
 from taskloom.domain.errors import Conflict
 from taskloom.server.db import connect_sqlite, sqlite_engine
 from taskloom.server.tables import main, telemetry
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCHEMAS = {"main": main, "telemetry": telemetry}
 FOLDER = Path(__file__).parent
@@ -88,14 +91,22 @@ def keep_copy(url: str, name: str, found: str) -> Path | None:
     return copy
 
 
-def upgrade(connection: Connection, name: str, target: str = "head") -> None:
-    """Run the revisions up to `target` inside the connection's transaction."""
-    from alembic import command
+def configured(name: str) -> Config:
+    """Alembic's configuration for one schema, without a file of settings."""
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(FOLDER))
-    config.set_main_option("version_locations", str(FOLDER / name / "versions"))
+    config.set_main_option("path_separator", "newline")  # a folder's name may hold a space or a colon
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.set_main_option("version_locations", str(FOLDER / name / "versions").replace("%", "%%"))
+    return config
+
+
+def upgrade(connection: Connection, name: str, target: str = "head") -> None:
+    """Run the revisions up to `target` inside the connection's transaction."""
+    from alembic import command
+
+    config = configured(name)
     config.attributes["connection"] = connection
     config.attributes["schema"] = name
     command.upgrade(config, target)

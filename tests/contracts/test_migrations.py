@@ -1,0 +1,141 @@
+"""The schema: one truth in the tables, reached by revisions, never damaged on the way."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from taskloom.domain.errors import Conflict
+from taskloom.server.db import Database
+from taskloom.server.migrations import (
+    COPIES,
+    SCHEMAS,
+    configured,
+    prepare,
+    present_revision,
+    revisions,
+    schema_engine,
+    stamp,
+    upgrade,
+    version_table,
+)
+
+NAMES = sorted(SCHEMAS)
+
+
+def differences(url: str, name: str) -> list[Any]:
+    """What Alembic would still have to change to reach the tables of today."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    others = {table for other in NAMES if other != name for table in SCHEMAS[other].tables}
+    others |= {version_table(other) for other in NAMES}
+
+    def ours(_: Any, table: str | None, kind: str, *__: Any) -> bool:
+        return kind != "table" or table not in others
+
+    with schema_engine(url).connect() as connection:
+        options = {"include_object": ours, "compare_type": True, "version_table": version_table(name)}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), SCHEMAS[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_revisions_lead_to_the_tables_of_today(urls: dict[str, str], name: str) -> None:
+    with schema_engine(urls[name]).begin() as connection:
+        upgrade(connection, name)
+    assert differences(urls[name], name) == []
+
+
+def test_a_new_database_gets_the_same_tables_at_once(urls: dict[str, str]) -> None:
+    for name in NAMES:
+        prepare(urls[name], name)
+    for name in NAMES:
+        assert differences(urls[name], name) == []
+        with schema_engine(urls[name]).connect() as connection:
+            assert present_revision(connection, name) == revisions(name)[-1]
+
+
+def test_the_revisions_found_by_name_are_those_that_alembic_knows() -> None:
+    from alembic.script import ScriptDirectory
+
+    for name in NAMES:
+        script = ScriptDirectory.from_config(configured(name))
+        assert sorted(r.revision for r in script.walk_revisions()) == revisions(name)
+        assert script.get_heads() == [revisions(name)[-1]]
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(urls: dict[str, str]) -> None:
+    with schema_engine(urls["main"]).begin() as connection:
+        stamp(connection, "main", "9999")
+    with pytest.raises(Conflict, match="newer Taskloom"):
+        prepare(urls["main"], "main")
+    with schema_engine(urls["main"]).connect() as connection:
+        assert present_revision(connection, "main") == "9999"
+
+
+def test_an_older_database_is_brought_up_and_a_failure_leaves_it_as_it_was(
+    urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second revision is added beside the first; it fails once in the middle, then it works."""
+    prepare(urls["main"], "main")
+    folder = tmp_path / "migrations"
+    from taskloom.server import migrations
+
+    (folder / "main" / "versions").mkdir(parents=True)
+    for file in ("env.py", "main/versions/0001_first.py"):
+        (folder / file).write_text((migrations.FOLDER / file).read_text())
+    broken = "    raise RuntimeError('power cut')\n"
+    second = folder / "main" / "versions" / "0002_second.py"
+    body = (
+        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+        "def upgrade() -> None:\n    op.create_table('fresh', sa.Column('id', sa.Integer, primary_key=True))\n"
+    )
+    second.write_text(body + broken)
+    monkeypatch.setattr(migrations, "FOLDER", folder)
+    with pytest.raises(RuntimeError, match="power cut"):
+        prepare(urls["main"], "main")
+    assert state(urls["main"]) == ("0001", False)
+    second.write_text(body)
+    prepare(urls["main"], "main")
+    assert state(urls["main"]) == ("0002", True)
+    if urls["main"].startswith("sqlite"):
+        copies = list((tmp_path / "house" / "server" / COPIES).glob("main-0001-*.db"))
+        assert copies
+        with closing(sqlite3.connect(copies[0])) as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert copy.execute("SELECT version_num FROM main_version").fetchone() == ("0001",)
+
+
+def state(url: str) -> tuple[str, bool]:
+    """(revision, whether the second revision's table is there)."""
+    from sqlalchemy import inspect
+
+    with schema_engine(url).connect() as connection:
+        return present_revision(connection, "main"), inspect(connection).has_table("fresh")
+
+
+def test_a_start_on_a_database_of_today_does_not_load_alembic(urls: dict[str, str]) -> None:
+    code = (
+        "import sys; from taskloom.server.migrations import prepare\n"
+        "prepare(sys.argv[1], 'main'); prepare(sys.argv[1], 'main'); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, urls["main"]], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("postgres_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_two_servers_that_start_together_prepare_one_schema(urls: dict[str, str]) -> None:
+    """SQLite cannot meet this: its folder has a lock."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: prepare(urls["main"], "main"), range(4)))
+    database = Database(urls["main"])
+    assert database.read_now(lambda tx: tx.execute(text("SELECT count(*) FROM main_version")).scalar_one()) == 1
+    database.close()
