@@ -131,7 +131,7 @@ class MetricsService:
                 page, more = await self._db.read(lambda tx: reading.console_page(tx, task_id, query))
                 if page or ended or not waiting:
                     return ConsolePage(entries=page, ended=ended and not more)
-                # No news: the time is over or the server stops; look a last time.
+                # No news means that the time is over: look a last time.
                 waiting = await live.next(until - asyncio.get_running_loop().time()) is not None
 
     # --- plots -------------------------------------------------------------------------------------------
