@@ -154,3 +154,11 @@ def artifact(house: Any) -> Callable[[Script, str, bytes], Artifact]:
         return made
 
     return store
+
+
+@pytest.fixture(autouse=True)
+def _options_do_not_outlive_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--url` and `--api-key` become environment variables of this process."""
+    for name in ("TASKLOOM_URL", "TASKLOOM_API_KEY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
