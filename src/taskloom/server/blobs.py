@@ -83,7 +83,8 @@ class FileBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._partial = folder / PARTIAL
-        self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._partial.mkdir(mode=0o700, exist_ok=True)
         self._lock = threading.Lock()
         self._busy: set[Path] = set()
 
