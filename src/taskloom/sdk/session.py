@@ -70,6 +70,8 @@ class Process:
     seed: int | None = 1337
     turn: int = 0
     forks_watched: bool = False
+    client: Client | None = None  # for calls outside of any task
+    client_pid: int = 0
     closed_here: set[str] = field(default_factory=set[str])
 
 
@@ -87,6 +89,7 @@ class Session:
         self.notices = notices
         self.offline = bool(os.environ.get(ENV_OFFLINE)) or current.offline
         self.closed = False
+        self.before_end: Callable[[], None] | None = None
         self.stdout_recorded = False  # by a tee here, or by the worker that started this process
         self.owner = identity.role == "main"
         self._lock = threading.RLock()
@@ -237,6 +240,9 @@ class Session:
             self._client.close()
 
     def _end_as_owner(self, outcome: Outcome, end: float) -> None:
+        if self.before_end is not None:
+            with self.notices.boundary("connected objects could not be read again"):
+                self.before_end()
         if self._capture is not None and self._capture is not threading.current_thread():
             self._capture.join(max(end - time.monotonic(), 0.0) / 2)
         for watcher in reversed(self._watchers):

@@ -34,6 +34,7 @@ from taskloom.wire.records import Opened
 from taskloom.wire.worker_protocol import ENV_LEASE
 
 SAMPLE_SECONDS = 10.0
+REMOTE_WAIT = 60.0  # seconds that an explicit wish for the server's answer may take
 STREAM_NAMES = ("stdout", "stderr", "logging")
 
 Switch = bool | Mapping[str, bool]
