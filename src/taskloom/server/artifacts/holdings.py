@@ -29,6 +29,7 @@ log = logging.getLogger("taskloom.server.artifacts")
 
 DAY = 86_400.0
 UNNAMED_FOR = DAY  # seconds that complete bytes may wait for a name, and a cut upload for its rest
+SWEEP = 600.0  # seconds between two looks for bytes without a name
 AT_ONCE = 500  # digests forgotten in one transaction
 
 
@@ -42,7 +43,7 @@ class Part:
 
 
 class Holdings:
-    """The bytes that the server holds. `start` begins the daily sweep."""
+    """The bytes that the server holds. `start` begins the sweeps: at once, then regularly."""
 
     def __init__(self, db: Database, blobs: Blobs, clock: Clock, settings: Settings) -> None:
         self._db, self._blobs, self._clock, self._settings = db, blobs, clock, settings
@@ -50,7 +51,7 @@ class Holdings:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_daily())
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
 
     async def stop(self) -> None:
         if self._sweeper is not None:
@@ -185,14 +186,18 @@ class Holdings:
 
         return await self._db.write(work)
 
-    async def _sweep_daily(self) -> None:
+    async def _sweep_for_ever(self) -> None:
+        """Names are lost in other features' transactions, too (an artifact that was replaced): look regularly."""
+        files = 0.0
         while True:
             try:
                 await self.delete_unnamed_bytes()
-                await self._sweep_files()
-            except (TaskloomError, SQLAlchemyError, OSError) as error:  # the next day tries again
+                if self._clock() - files >= DAY:
+                    await self._sweep_files()
+                    files = self._clock()
+            except (TaskloomError, SQLAlchemyError, OSError) as error:  # the next time tries again
                 log.warning("unnamed bytes were not swept: %s", error)
-            await asyncio.sleep(DAY)
+            await asyncio.sleep(SWEEP)
 
     async def _sweep_files(self) -> None:
         """Files that a crash left without a row, and partials that nobody goes on with."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 from sqlalchemy import Connection
@@ -77,11 +78,14 @@ class ArtifactService:
         """Create or update a model as its run tells it, and link it.
 
         A task that only uses a model that is there, or that reports on a published one, changes nothing of it.
+        A link to an unknown model about which nothing is told leads nowhere and is left out.
         """
         if link is not None and link.direction not in {"input", store.OUTPUT}:
             raise BadInput(f"direction {link.direction!r} of a model: expected 'input' or 'output'")
         used = link is not None and link.direction != store.OUTPUT
         found = store.find_model(tx, _check_id(model.id))
+        if found is None and model == Model(id=model.id):
+            return
         if found is None or not (used or found.published):
             self._put_run_model(tx, task, model, found, used)
         if link is not None:
@@ -90,11 +94,18 @@ class ArtifactService:
 
     def of_task(self, tx: Connection, task_id: str) -> tuple[Artifact, ...]:
         """In the order of their creation."""
-        return store.artifacts_of(tx, task_id)
+        return store.artifacts_of(tx, [task_id]).get(task_id, ())
 
     def links_of_task(self, tx: Connection, task_id: str) -> tuple[ModelLink, ...]:
         """In the order in which they were first made."""
-        return store.links_of(tx, task_id)
+        return store.links_of(tx, [task_id]).get(task_id, ())
+
+    def of_tasks(self, tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
+        """The same for a page of tasks at once; tasks without any are missing."""
+        return store.artifacts_of(tx, task_ids)
+
+    def links_of_tasks(self, tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[ModelLink, ...]]:
+        return store.links_of(tx, task_ids)
 
     def drop_results(self, tx: Connection, task_id: str) -> None:
         """For a reset or a deletion: its artifacts, its links, and the models it made.
@@ -127,7 +138,7 @@ class ArtifactService:
         def work(tx: Connection) -> tuple[Artifact, ...]:
             if not store.has_task(tx, task_id):
                 raise NotFound(f"no task {task_id!r}")
-            return store.artifacts_of(tx, task_id)
+            return self.of_task(tx, task_id)
 
         return await self._db.read(work)
 

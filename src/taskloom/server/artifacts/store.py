@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ _artifact_of = msgspec.msgpack.Decoder(Artifact)
 _model_of = msgspec.msgpack.Decoder(Model)
 _pack = msgspec.msgpack.Encoder().encode
 OUTPUT = "output"
+SLICE = 500  # ids in one IN list
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,16 @@ def drop_artifacts(tx: Connection, task_id: str) -> list[str]:
     return found
 
 
-def artifacts_of(tx: Connection, task_id: str) -> tuple[Artifact, ...]:
-    rows = tx.execute(
-        select(artifacts.c.document)
-        .where(artifacts.c.task_id == task_id)
-        .order_by(artifacts.c.created, artifacts.c.name)
-    )
-    return tuple(_artifact_of.decode(row[0]) for row in rows)
+def artifacts_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
+    found: defaultdict[str, list[Artifact]] = defaultdict(list)
+    for some in _slices(task_ids):
+        for task_id, document in tx.execute(
+            select(artifacts.c.task_id, artifacts.c.document)
+            .where(artifacts.c.task_id.in_(some))
+            .order_by(artifacts.c.created, artifacts.c.name)
+        ):
+            found[task_id].append(_artifact_of.decode(document))
+    return {task_id: tuple(rows) for task_id, rows in found.items()}
 
 
 # --- models -----------------------------------------------------------------------------------------------
@@ -179,13 +184,21 @@ def put_link(tx: Connection, task_id: str, link: ModelLink) -> None:
     tx.execute(statement.on_conflict_do_update(index_elements=keys, set_={"model_id": link.model}))
 
 
-def links_of(tx: Connection, task_id: str) -> tuple[ModelLink, ...]:
-    rows = tx.execute(
-        select(model_links.c.name, model_links.c.model_id, model_links.c.direction)
-        .where(model_links.c.task_id == task_id)
-        .order_by(model_links.c.position)
-    )
-    return tuple(ModelLink(name=row[0], model=row[1], direction=row[2]) for row in rows)
+def links_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[ModelLink, ...]]:
+    found: defaultdict[str, list[ModelLink]] = defaultdict(list)
+    for some in _slices(task_ids):
+        for task_id, name, model_id, direction in tx.execute(
+            select(model_links.c.task_id, model_links.c.name, model_links.c.model_id, model_links.c.direction)
+            .where(model_links.c.task_id.in_(some))
+            .order_by(model_links.c.position)
+        ):
+            found[task_id].append(ModelLink(name=name, model=model_id, direction=direction))
+    return {task_id: tuple(rows) for task_id, rows in found.items()}
+
+
+def _slices(ids: Sequence[str]) -> Iterator[list[str]]:
+    for at in range(0, len(ids), SLICE):
+        yield list(ids[at : at + SLICE])
 
 
 def drop_links(tx: Connection, task_id: str) -> None:

@@ -18,6 +18,7 @@ numpy, zstd and the thinning library are imported by the first call that needs t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -88,7 +89,11 @@ class MetricsService:
 
     async def summaries(self, task_id: str) -> tuple[SeriesSummary, ...]:
         """A task's series in the order of their names; empty for a task without any, or unknown."""
-        return tuple(await self._db.read(lambda tx: store.summaries(tx, task_id)))
+        return (await self.summaries_of([task_id])).get(task_id, ())
+
+    async def summaries_of(self, task_ids: Sequence[str]) -> dict[str, tuple[SeriesSummary, ...]]:
+        """The same for a page of tasks at once; tasks without any are missing."""
+        return await self._db.read(lambda tx: store.summaries(tx, task_ids))
 
     async def dirty_summaries(self, limit: int) -> list[DirtySummary]:
         found = await self._db.read(lambda tx: store.dirty(tx, limit))
