@@ -17,8 +17,16 @@ from taskloom.wire.send import Client
 class Run:
     """One writer of one task. What it says gathers here; `ship` sends what the server has not acknowledged."""
 
-    def __init__(self, client: Client, task: str = "", writer: str = "w1", lease: str = "", offset: int = 0) -> None:
-        self.client, self.task, self.writer, self.lease, self.offset = client, task or fresh_id(), writer, lease, offset
+    def __init__(
+        self, client: Client, task: str = "", writer: str = "w1", lease: str = "", offset: int = 0
+    ) -> None:
+        self.client, self.task, self.writer, self.lease, self.offset = (
+            client,
+            task or fresh_id(),
+            writer,
+            lease,
+            offset,
+        )
         self.records: list[Record] = []
         self.rows: list[tuple[int, int, float, float]] = []
         self.stdout = b""

@@ -80,7 +80,10 @@ class RecordKeeper:
         return Outcome(True, artifacts)
 
     def edit(self, run: _Run, edit: TaskEdit) -> None:
-        run.change(self._placed(run, edited(run.task, edit)))
+        """One more revision for each edit that changes something, however the records were cut."""
+        task = self._placed(run, edited(run.task, edit))
+        if task != run.task:
+            run.change(msgspec.structs.replace(task, revision=task.revision + 1))
 
     def _placed(self, run: _Run, task: Task) -> Task:
         """The task with the id of its project, which is made when it is new."""
@@ -207,13 +210,13 @@ class _Run:
         self._task = task
 
     def save(self) -> None:
-        """Write what was gathered; one more revision when anything differs."""
+        """Write what was gathered."""
         found = self.found
         if found is None:
             return
         task = self.task
         if task != found.task:
-            task = msgspec.structs.replace(task, revision=found.task.revision + 1, last_update=self.now)
+            task = msgspec.structs.replace(task, last_update=self.now)
         if task != found.task or self.opener != found.opener:
             store.change(self.tx, found, task, opener=self.opener)
         self.begin(store.Found(task, found.lease, self.opener))
