@@ -138,7 +138,8 @@ class Daemon:
         slots = [Slot(tools, self._asking(client), self._draining, gpus) for gpus in self._shares()]
         running = [asyncio.create_task(slot.run()) for slot in slots]
         queues = ", ".join(self._settings.queues)
-        self._ready(f"Worker {self.name} serves {queues} with {len(slots)} slots at {self._settings.address.url}")
+        count = "1 slot" if len(slots) == 1 else f"{len(slots)} slots"
+        self._ready(f"Worker {self.name} serves {queues} with {count} at {self._settings.address.url}")
         await self._draining.wait()
         log.info("stopping: no new tasks")
         await self._drain(running, slots)
