@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, cast
@@ -217,6 +216,8 @@ def configuration_text(configuration: Any, name: str) -> ConfigurationObject:
 def configuration_back(configuration: Any, found: ConfigurationObject, name: str) -> Any:
     """The script's own object with the server's content, or the path of a file that has it."""
     if isinstance(configuration, str | Path):
+        import tempfile
+
         folder = Path(tempfile.mkdtemp(prefix="taskloom-configuration-"))
         path = folder / (Path(configuration).name or "configuration")
         path.write_text(found.value, encoding="utf-8")

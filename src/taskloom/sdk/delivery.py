@@ -7,14 +7,18 @@ with the journal stands in `journal.shipper`.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskloom.journal import layout
 from taskloom.journal.reader import Reader
 from taskloom.journal.writer import Writer
+
+if TYPE_CHECKING:
+    import subprocess
 
 LOOK = 0.01
 LOOK_MOST = 0.1
@@ -26,9 +30,20 @@ class Delivery:
     def __init__(self, task_folder: Path) -> None:
         self.task_folder = task_folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._once = threading.Lock()
+        self._started = False
 
     def start(self) -> None:
-        """OSError when no process can be started; the journal then waits for the next shipper."""
+        """Once. OSError when no process can be started; the journal then waits for the next shipper."""
+        with self._once:
+            if self._started:
+                return
+            self._started = True
+            self._launch()
+
+    def _launch(self) -> None:
+        import subprocess
+
         # -P: a file of the script's folder that is named like a library must not be imported instead of it.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "taskloom.journal.shipper", str(self.task_folder)],

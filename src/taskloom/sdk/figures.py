@@ -5,7 +5,6 @@ Everything that has `tolist` (numpy, torch, pandas columns) is taken as a list. 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -184,6 +183,8 @@ def _column(values: Any) -> list[Any]:
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[Any]]]:
+    import csv
+
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             rows: list[list[Any]] = [list(row) for row in islice(csv.reader(file), MAX_TABLE_ROWS + 1)]

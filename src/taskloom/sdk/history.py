@@ -7,7 +7,7 @@ end. One small file for each project and name, in `<data>/history`; losing it co
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +26,8 @@ class LastRun(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     task: str
     started: float
+    project: str = ""
+    name: str = ""
     outputs: bool = False
     offline: bool = False
     last_iteration: int | None = None
@@ -46,17 +48,22 @@ class History:
     """The file of one project and name."""
 
     def __init__(self, data: Path, project: str, name: str) -> None:
-        digest = hashlib.sha256(f"{project}\0{name}".encode()).hexdigest()[:32]
+        # A checksum and not a digest: loading the library of digests would be a sixth of the SDK's import.
+        # Two names may share a file; the names in it tell whose it is.
+        checksum = zlib.crc32(f"{project}\0{name}".encode())
         self._data = data
-        self._path = data / HISTORY_FOLDER / f"{digest}.json"
+        self._project, self._name = project, name
+        self._path = data / HISTORY_FOLDER / f"{checksum:08x}.json"
 
     def last(self) -> LastRun | None:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=LastRun)
+            run = msgspec.json.decode(self._path.read_bytes(), type=LastRun)
         except (OSError, msgspec.DecodeError):
             return None
+        return run if (run.project, run.name) == (self._project, self._name) else None
 
     def remember(self, run: LastRun) -> None:
+        run = msgspec.structs.replace(run, project=self._project, name=self._name)
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             layout.write_whole(self._path, run)

@@ -26,7 +26,6 @@ from taskloom.journal.shipping import Shipping
 from taskloom.wire.client import Address
 from taskloom.wire.records import Opened
 
-OFFLINE_FOLDER = "offline"
 MAX_FILES = 100_000
 MAX_BYTES = 1 << 40
 MAX_RATIO = 2_000  # zeros of an allocated segment shrink a thousandfold; a bomb shrinks much further

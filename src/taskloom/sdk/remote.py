@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from taskloom.domain.errors import NotFound
 from taskloom.domain.task import Task
 from taskloom.journal import layout
-from taskloom.journal.post import Post
 from taskloom.journal.writer import Writer
 from taskloom.sdk.delivery import Delivery
 from taskloom.sdk.logger import Logger
@@ -94,6 +93,8 @@ class RemoteTask:
         path = self.spool / digest
         if not digest or not path.exists():
             return
+        from taskloom.journal.post import Post
+
         post = Post(required_address())
         try:
             post.put_file(path, digest)

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 ENV_CLOSE_TIMEOUT = "TASKLOOM_CLOSE_TIMEOUT"
 ENV_OFFLINE = "TASKLOOM_OFFLINE"
+OFFLINE_FOLDER = "offline"
 CLOSE_TIMEOUT = 10.0
+YIELD = 0.005
 NO_SERVER = (
     "no server is configured: start one with `taskloom up`, or set TASKLOOM_URL and TASKLOOM_API_KEY "
     "(or TASKLOOM_DATA, when the server's data folder is not the default one)"
@@ -136,9 +138,13 @@ class Session:
         if self.offline:
             self._change_environment({ENV_OFFLINE: "1"})
         self._ending.install()
-        if not self.identity.lease and not self.offline:
-            with self.notices.boundary("the shipper could not be started"):
-                self.delivery.start()
+
+    def deliver(self) -> None:
+        """Start the companion, once; starting a process takes milliseconds, so the script does not wait for it."""
+        if self.identity.lease or self.offline or not self.owner:
+            return
+        with self.notices.boundary("the shipper could not be started"):
+            self.delivery.start()
 
     def watch(self, watcher: Watcher) -> None:
         """Have it stopped at the end; the last one first."""
@@ -148,6 +154,7 @@ class Session:
         """Look at code and packages while the script goes on; `close` waits for it, bounded."""
 
         def run() -> None:
+            time.sleep(YIELD)  # or Task.init would wait until the interpreter takes the turn away from this thread
             with self.notices.boundary("code and packages could not be captured"):
                 work()
 
@@ -273,6 +280,7 @@ class Session:
 
             self.notices.say(f"the offline session is in {pack(self.writer.task_folder)}")
             return
+        self.deliver()
         if find_address() is None:
             self.delivery.poke()
             self.notices.say(

@@ -8,10 +8,8 @@ and the script gets a session all the same.
 from __future__ import annotations
 
 import os
-import platform
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +22,12 @@ from taskloom.domain.project import check_name, check_project, check_tag
 from taskloom.domain.status import Status
 from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
 from taskloom.journal import layout
+from taskloom.sdk.capture.arguments import ArgumentHook
+from taskloom.sdk.capture.console import ConsoleTee
 from taskloom.sdk.history import History, LastRun, reuse_seconds
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
 from taskloom.sdk.notices import Notices
-from taskloom.sdk.offline import OFFLINE_FOLDER
-from taskloom.sdk.session import ENV_OFFLINE, Session, current, document_of_owner
+from taskloom.sdk.session import ENV_OFFLINE, OFFLINE_FOLDER, Session, current, document_of_owner
 from taskloom.wire.connection import data_folder, find_address
 from taskloom.wire.records import Opened
 from taskloom.wire.worker_protocol import ENV_LEASE
@@ -148,6 +147,8 @@ def _open(identity: Identity, document: Task, data: Path, notices: Notices) -> S
     try:
         return Session(identity, document, data, notices)
     except OSError as error:
+        import tempfile
+
         place = Path(tempfile.mkdtemp(prefix="taskloom-"))
         notices.say(f"the journal cannot be written below {identity.root}: {error.strerror}; it is in {place}")
         elsewhere = Identity(
@@ -234,8 +235,12 @@ def _opened(identity: Identity, wish: Wish) -> Opened | None:
         tags=wish.tags,
         system_tags=(DEVELOPMENT_TAG,),
         output_uri=wish.output_uri,
-        runtime={"host": socket.gethostname(), "pid": os.getpid(), "python": platform.python_version()},
+        runtime={"host": socket.gethostname(), "pid": os.getpid(), "python": _python()},
     )
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
 
 
 def _announce(session: Session) -> None:
@@ -266,11 +271,8 @@ def _watch(session: Session, wish: Wish) -> None:
     _watch_console(session, wish)
     _watch_arguments(session, wish)
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
-    if not session.identity.lease:
-        git = wanted(wish.frameworks, "detect_repository")
-        session.in_background(lambda: _capture(session, git, machine))
-    elif machine:
-        session.in_background(lambda: _sample(session))
+    git = wanted(wish.frameworks, "detect_repository")
+    session.in_background(lambda: _capture(session, git, machine))
 
 
 def _watch_console(session: Session, wish: Wish) -> None:
@@ -281,8 +283,6 @@ def _watch_console(session: Session, wish: Wish) -> None:
     if not (out or err):
         return
     with session.notices.boundary("the console could not be captured"):
-        from taskloom.sdk.capture.console import ConsoleTee
-
         tee = ConsoleTee(session.writer.folder, stdout=out, stderr=err)
         tee.start()
         session.watch(tee)
@@ -293,7 +293,6 @@ def _watch_arguments(session: Session, wish: Wish) -> None:
     if wish.arguments is False or (not session.owner and not session.identity.lease):
         return
     with session.notices.boundary("arguments could not be captured"):
-        from taskloom.sdk.capture.arguments import ArgumentHook
 
         def report(found: dict[str, Parameter]) -> None:
             if session.owner:
@@ -320,13 +319,16 @@ class _Undo:
 
 
 def _capture(session: Session, git: bool, machine: bool) -> None:
+    session.deliver()
     if machine:
         _sample(session)
+    if session.identity.lease:
+        return  # the worker runs what is written down; it stays as it is
     script = script_path()
     with session.notices.boundary("the code could not be captured"):
         from taskloom.sdk.capture.git import capture_code
 
-        fields = capture_code(script, Path.cwd()) if git else {"python": platform.python_version()}
+        fields = capture_code(script, Path.cwd()) if git else {"python": _python()}
         session.edit(TaskEdit(execution=fields))
     with session.notices.boundary("the packages could not be captured"):
         from taskloom.sdk.capture.packages import capture_packages

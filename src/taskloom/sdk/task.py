@@ -8,7 +8,6 @@ Taskloom fills is accepted and says so.
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,9 +23,8 @@ from taskloom.sdk import query, start
 from taskloom.sdk.document import TaskDocument
 from taskloom.sdk.ending import Outcome
 from taskloom.sdk.identity import new_id
-from taskloom.sdk.offline import OFFLINE_FOLDER, import_session
 from taskloom.sdk.remote import RemoteTask
-from taskloom.sdk.session import ENV_OFFLINE, Session, current, required_address
+from taskloom.sdk.session import ENV_OFFLINE, OFFLINE_FOLDER, Session, current, required_address
 from taskloom.sdk.start import Switch, Wish, check_names, check_tags, check_type
 from taskloom.wire.connection import data_folder
 from taskloom.wire.messages import Enqueue, Finish, MoveRequest, TaskClone, TaskCreate, TaskDelete
@@ -198,6 +196,8 @@ class Task(TaskDocument):
 
         previous_task_id: continue that task, with `iteration_offset` added to every iteration.
         """
+        from taskloom.sdk.offline import import_session
+
         task = import_session(
             Path(session_folder_zip), required_address(), previous_task_id or "", iteration_offset or 0
         )
@@ -555,6 +555,8 @@ def _known(task: Task | str) -> str:
 
 def _seed_everything(seed: int) -> None:
     """Only what is already imported: nothing is loaded for the sake of its seed."""
+    import random
+
     random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
