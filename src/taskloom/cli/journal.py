@@ -138,13 +138,11 @@ def import_session(
     """Bring an offline session, zipped on another machine, to the server."""
     if not session.exists():
         raise BadInput(f"{session} is not there")
-    with connect.server() as client:
-        previous = connect.task_id(client, previous_task_id) if previous_task_id else None
-    from taskloom.sdk.task import Task
+    from taskloom.sdk.offline import import_session as ship_session
 
-    task = Task.import_offline_session(str(session), previous_task_id=previous, iteration_offset=iteration_offset)
-    if not task:
-        raise BadInput(f"{session} could not be imported; the line above says why")
+    with connect.server() as client:
+        previous = connect.task_id(client, previous_task_id) if previous_task_id else ""
+        task = ship_session(session, client.address, previous, iteration_offset)
     if json:
         print_json(Imported(task))
         return
