@@ -6,6 +6,7 @@ stands in its own room; here it only gets what it needs. Sockets and signals are
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -18,7 +19,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from taskloom.domain.errors import Conflict, ServerFault
+from taskloom.domain.errors import Conflict, ServerFault, Unavailable
 from taskloom.server.accounts.routes import handlers as account_handlers
 from taskloom.server.accounts.service import AccountService
 from taskloom.server.artifacts.routes import handlers as artifact_handlers
@@ -62,22 +63,18 @@ class House:
         self.settings = settings
         self.clock = clock
         self.bus = EventBus()
-        self._lock = _lock_folder(settings)
-        try:
-            prepare(settings.database("main"), "main")
-            prepare(settings.database("telemetry"), "telemetry")
-            self.main = Database(settings.database("main"))
-            self.telemetry = Database(settings.database("telemetry"))
+        with contextlib.ExitStack() as undo:  # a start that fails leaves nothing open
+            lock = _lock_folder(settings)
+            undo.callback(os.close, lock)
+            self.main, self.telemetry = (_open_database(settings, name, undo) for name in ("main", "telemetry"))
             self.accounts = AccountService(self.main, clock, settings)
             self._services: list[Service] = [self.accounts]
             handlers = self._build()
-        except BaseException:
-            os.close(self._lock)
-            raise
-        missing = sorted(OPERATIONS.keys() - handlers.keys())
-        if missing:
-            raise ServerFault(f"operations without a handler: {', '.join(missing)}")
-        self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings)
+            missing = sorted(OPERATIONS.keys() - handlers.keys())
+            if missing:
+                raise ServerFault(f"operations without a handler: {', '.join(missing)}")
+            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings)
+            self._closing = undo.pop_all()
 
     def _build(self) -> dict[str, Handler]:
         """Every feature with what it needs, floor by floor; all handlers by operation."""
@@ -114,9 +111,7 @@ class House:
 
     def close(self) -> None:
         self.bus.close()
-        self.telemetry.close()
-        self.main.close()
-        os.close(self._lock)
+        self._closing.close()  # the databases in reverse order, then the lock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -169,8 +164,11 @@ class House:
         quiet = 0.0
         async with live:
             yield b": live\n\n"
-            while not live.closed and await self.accounts.still_valid(caller):
-                event = None if live.closed else await live.next(LOOK_AT_KEY)
+            while await self.accounts.still_valid(caller):
+                try:
+                    event = await live.next(LOOK_AT_KEY)
+                except Unavailable:  # the server stops
+                    return
                 if event is not None:
                     quiet = 0.0
                     yield b"data: " + _encode_event(event) + b"\n\n"
@@ -201,6 +199,15 @@ def _joined(*parts: Handlers) -> dict[str, Handler]:
             raise ServerFault(f"operations with two handlers: {', '.join(sorted(twice))}")
         whole.update(part)
     return whole
+
+
+def _open_database(settings: Settings, name: str, undo: contextlib.ExitStack) -> Database:
+    """The schema is brought up first, while nobody else has the file open."""
+    url = settings.database(name)
+    prepare(url, name)
+    database = Database(url)
+    undo.callback(database.close)
+    return database
 
 
 def _lock_folder(settings: Settings) -> int:

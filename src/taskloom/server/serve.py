@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from taskloom.domain.errors import Conflict
+from taskloom.domain.errors import Conflict, ServerFault
 from taskloom.server.app import House
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.connection import Connection, write_connection
@@ -62,7 +62,11 @@ class Listener(uvicorn.Server):
 
     def serve_for_ever(self) -> None:
         """Until `stop`, SIGTERM or Ctrl-C."""
-        self.run(sockets=[self._socket])
+        try:
+            self.run(sockets=[self._socket])
+        except SystemExit as error:  # the framework's way to say that starting the services failed
+            self.house.close()
+            raise ServerFault("the server could not start; what happened stands above") from error
 
     def stop(self) -> None:
         self.should_exit = True
