@@ -15,11 +15,14 @@ from taskloom.domain import artifact as domain
 from taskloom.domain.errors import TaskloomError
 from taskloom.sdk.downloads import Cache, local_path
 from taskloom.sdk.rebuild import check_allowed, rebuild
+from taskloom.sdk.serialise import prepare
 from taskloom.wire.client import build_call
 from taskloom.wire.operations import GET_BLOB
 
 if TYPE_CHECKING:
     from taskloom.wire.send import Client
+
+__all__ = ["Artifact", "prepare"]
 
 
 class Artifact:

@@ -145,11 +145,14 @@ def spooled(spool: Path) -> Generator[tuple[_Hashed, Callable[[], tuple[str, int
             fresh.unlink(missing_ok=True)
 
 
-def spool_file(path: Path, spool: Path) -> tuple[str, int]:
-    """Copy a file, or a folder as a zip file, into the spool; its digest and size."""
+def spool_path(what: str, path: str | Path, spool: Path) -> Artifact:
+    """Copy a file, or a folder or wildcard path as a zip file, into the spool. `what` names it in errors."""
+    made = _path_made(what, path)
     with spooled(spool) as (out, finish):
-        _path_made(str(path), path).write(cast("IO[bytes]", out))
-        return finish()
+        made.write(cast("IO[bytes]", out))
+        digest, size = finish()
+    filename = made.filename or f"{_file_name(Path(path).name)}.zip"
+    return Artifact(what, kind=made.kind, digest=digest, size=size, filename=filename)
 
 
 # --- choosing a form ---------------------------------------------------------------------------------------
@@ -168,7 +171,7 @@ def _choose(name: str, obj: Any, extension: str, auto_pickle: bool) -> _Made:
             made = form(name, obj, extension)
             if made is not None:
                 return made
-    if obj is None or type(obj).__mro__[-2] in {dict, list, tuple, int, float}:
+    if _may_be_json(obj):
         made = _structured(name, obj, extension)
         if made is not None:
             return made
@@ -254,6 +257,10 @@ def _text(name: str, text: str, extension: str) -> _Made:
         raise BadInput(f"artifact {name!r}: the text is not valid Unicode: {error}") from error
     media_type = mimetypes.guess_type(f"x{extension}")[0] or "text/plain"
     return _Made("text", extension, media_type, text[:PREVIEW], lambda out: _all(out, raw))
+
+
+def _may_be_json(obj: Any) -> bool:
+    return obj is None or isinstance(obj, (dict, list, tuple, int, float))
 
 
 def _structured(name: str, obj: Any, extension: str) -> _Made | None:
