@@ -161,17 +161,16 @@ class Environments:
 
 
 def explain(output: str) -> str:
-    """uv's reason as one line: the sentence that names the package."""
-    lines = [line.strip() for line in output.splitlines()]
-    for number, line in enumerate(lines):
-        if line.startswith(("×", "error:")):
-            text = [line.lstrip("× ")]
-            for more in lines[number + 1 :]:
-                if not more.startswith(("╰", "│", "├", "Because", "Caused")):
-                    break
-                text.append(more.lstrip("╰│├─▶ "))
-            return " ".join(filter(None, text))[:1000]
-    return ""
+    """uv's complaint as one line: from its error on, with the causes below it, up to the next paragraph."""
+    text: list[str] = []
+    for line in output.splitlines():
+        bare = line.strip().lstrip("×╰│├─▶ ").removeprefix("error: ").removeprefix("cause: ")
+        if not text and not line.startswith(("error:", "  ×", "×")):
+            continue
+        if not bare or bare.startswith("hint:"):
+            break
+        text.append(bare)
+    return " ".join(text)[:1000]
 
 
 def uv_program() -> str:

@@ -66,12 +66,24 @@ class Field:
     def client(self) -> Any:
         return self.house.client
 
-    def worker(self, name: str = "w1", *words: str, lease: float = 30.0, packages: str = "reuse") -> WorkerProcess:
+    def worker(
+        self,
+        name: str = "w1",
+        *words: str,
+        lease: float = 30.0,
+        packages: str = "reuse",
+        environ: dict[str, str] | None = None,
+    ) -> WorkerProcess:
         """A worker with a data folder of its own: another machine."""
         data = self.folder / name
-        environ = {**self.house.environment(), "TASKLOOM_DATA": str(data), "UV_CACHE_DIR": str(self.folder / "uv")}
+        whole = {
+            **self.house.environment(),
+            "TASKLOOM_DATA": str(data),
+            "UV_CACHE_DIR": str(self.folder / "uv"),
+            **(environ or {}),
+        }
         arguments = ["--name", name, "--lease", str(lease), "--packages", packages, *words]
-        self.workers.append(WorkerProcess(data, environ, arguments))
+        self.workers.append(WorkerProcess(data, whole, arguments))
         return self.workers[-1]
 
     def enqueue(self, execution: Execution, name: str = "a task", queue: str = "") -> str:
