@@ -36,7 +36,7 @@ IMPORTS = {
     "taskloom": "from taskloom import Task, Logger",
     "trackio": "import trackio",
     "tensorboard": "from tensorboard.summary.writer.event_file_writer import EventFileWriter",
-    "goodseed": "import goodseed",
+    "goodseed": "from goodseed import Run",
     "clearml": "from clearml import Task",
 }
 CALLS = {  # of one value and of twenty, so that nobody takes minutes

@@ -236,7 +236,7 @@ def main() -> None:
 def start(peer: Any) -> dict[str, float]:
     """Seconds until the script goes on, and until an empty run is closed."""
     begun = time.perf_counter()
-    peer.begin("empty")
+    peer.begin(f"empty-{os.getpid()}")
     started = time.perf_counter()
     peer.end()
     return {"start": started - begun, "close": time.perf_counter() - started}

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SCRIPT = CHECKOUT / "examples" / "01-digits" / "train.py"
 PROJECT = "examples/digits"
 QUEUE = "default"
+USUAL_PORT = 8080
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 READY = re.compile(r"https?://\S+")
@@ -58,7 +60,8 @@ def main() -> int:
         with house(data, begun) as client:
             first = record_example(client, data, options, begun, deadline)
             second = run_clone(client, data, first, options, begun, deadline)
-            show_both(client, first, second, data, begun)
+            show_both(client, first, second, begun)
+        say_how_to_go_on(data, client.address.url, begun)
     except (DemoFailed, TaskloomError, subprocess.TimeoutExpired) as error:
         print(f"\nthe demo failed: {error}", file=sys.stderr)
         return 1
@@ -99,7 +102,7 @@ def house(data: Path, begun: float) -> Generator[Client]:
     step(begun, f"starting `taskloom up --data {data}` (its log: {log})")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "taskloom.cli.main", "up", "--data", str(data), "--port", "0"],
+            [sys.executable, "-m", "taskloom.cli.main", "up", "--data", str(data), "--port", str(free_port())],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -113,6 +116,17 @@ def house(data: Path, begun: float) -> Generator[Client]:
     finally:
         step(begun, "ending `taskloom up` in order")
         stop(process)
+
+
+def free_port() -> int:
+    """The usual port, so that the addresses stay true for `taskloom up` afterwards; any free one if it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", USUAL_PORT))
+        except OSError:
+            return 0
+    return USUAL_PORT
 
 
 def answering(data: Path) -> Address | None:
@@ -237,16 +251,28 @@ def run_clone(
     return task
 
 
-def show_both(client: Client, first: Task, second: Task, data: Path, begun: float) -> None:
+def show_both(client: Client, first: Task, second: Task, begun: float) -> None:
     step(begun, "both results side by side")
     print_comparison(compare_tasks([first, second]))
     for task in (first, second):
         say(f"{task.name}\n    {task_address(client, task.id)}")
-    shown = os.path.relpath(data)
+
+
+def say_how_to_go_on(data: Path, url: str, begun: float) -> None:
+    port = url.rpartition(":")[2]
+    elsewhere = "" if port == str(USUAL_PORT) else f" --port {port}"
+    shown = near(data)
+    command = "taskloom" if shutil.which("taskloom") else near(Path(sys.executable).parent / "taskloom")
     say(f"\ndone in {duration(time.monotonic() - begun)}. To keep the server and its worker running:")
-    say(f"    taskloom up --data {shown}", style="bold")
+    say(f"    {command} up --data {shown}{elsewhere}", style="bold")
     say("and to look at what is there, in another terminal:")
-    say(f"    taskloom --data {shown} task list", style="bold")
+    say(f"    {command} --data {shown} task list", style="bold")
+
+
+def near(path: Path) -> str:
+    """The path as a person here would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def left(deadline: float) -> float:
