@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict, Discarded, IllegalMove, LeaseLost, NotFound
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION
-from taskloom.domain.status import Status
+from taskloom.domain.status import ENDED, Status
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.metrics.service import MetricsService
@@ -105,7 +105,7 @@ class JournalDesk:
             tele = appended.marks
             if appended.summaries:
                 self._projection.wake()
-        if any(isinstance(record, Ended) for record in batch.events):
+        if gate.status in ENDED:
             await self._projection.flush()  # who sees the task ended sees its last values, too
         return _answer(gate, tele)
 
