@@ -51,6 +51,7 @@ class DemoFailed(Exception):
 
 def main() -> int:
     options = read_options()
+    signal.signal(signal.SIGTERM, interrupted)
     begun = time.monotonic()
     deadline = begun + options.limit
     data = Path(options.data).resolve()
@@ -69,6 +70,11 @@ def main() -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def interrupted(_number: int, _frame: object) -> None:
+    """SIGTERM as Ctrl-C: what was started has to be ended first."""
+    raise KeyboardInterrupt
 
 
 def read_options() -> argparse.Namespace:
