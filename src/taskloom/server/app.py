@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import time
 from collections.abc import AsyncIterator
 from functools import cache
 from importlib.metadata import version
@@ -161,21 +162,24 @@ class House:
 
     async def _stream(self, live: Subscription, caller: Caller) -> AsyncIterator[bytes]:
         """Events as they come; a comment now and then, so that both sides notice a dead connection."""
-        quiet = 0.0
+        spoke = looked = time.monotonic()
         async with live:
             yield b": live\n\n"
-            while await self.accounts.still_valid(caller):
+            while True:
                 try:
                     event = await live.next(LOOK_AT_KEY)
                 except Unavailable:  # the server stops
                     return
+                now = time.monotonic()
+                if now - looked >= LOOK_AT_KEY:
+                    looked = now
+                    if not await self.accounts.still_valid(caller):
+                        return
                 if event is not None:
-                    quiet = 0.0
+                    spoke = now
                     yield b"data: " + _encode_event(event) + b"\n\n"
-                    continue
-                quiet += LOOK_AT_KEY
-                if quiet >= KEEP_ALIVE:
-                    quiet = 0.0
+                elif now - spoke >= KEEP_ALIVE:
+                    spoke = now
                     yield b": still here\n\n"
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import random
 import shutil
 import sqlite3
@@ -32,10 +33,12 @@ from typing import Any, Generic, TypeVar, cast
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from taskloom.domain.errors import BadInput, StorageFull, Unavailable
+
+log = logging.getLogger("taskloom.server.db")
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -49,6 +52,17 @@ NEARLY_FULL = 2**20
 RETRIES = 40
 RETRY_STATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 FULL_STATES = frozenset({"53100"})
+PASSING_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+PASSING_CLASSES = frozenset({"", "08", "53", "57"})  # no connection, connection, resources, operator
 DATA_STATES = frozenset({"22003", "22021"})  # number out of range, character not in the repertoire
 
 
@@ -344,19 +358,27 @@ def _told(error: BaseException, path: Path | None) -> BaseException:
             return _full()
         if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and path is not None and _nearly_full(path):
             return _full()
-        return error
+        return _away(cause) if code in PASSING_CODES else error
     if isinstance(error, DBAPIError):
         if _state(error) in FULL_STATES:
             return _full()
         if _state(error) in DATA_STATES or "NUL (0x00)" in str(cause):
             return BadInput("a text or number cannot be stored: a NUL character, or beyond 64 bits")
-        if error.connection_invalidated:
-            return Unavailable("the database does not answer; try again")
+        if error.connection_invalidated or (
+            isinstance(error, OperationalError) and _state(error)[:2] in PASSING_CLASSES
+        ):
+            return _away(error)
     return error
 
 
 def _full() -> StorageFull:
     return StorageFull("the server's disk is full; nothing was stored, what is stored can still be read")
+
+
+def _away(cause: BaseException) -> Unavailable:
+    """What may pass by itself: a lock, an error of the disk, a database that restarts."""
+    log.warning("the database failed: %s", cause)
+    return Unavailable("the database cannot do it now; try again")
 
 
 def _nearly_full(path: Path) -> bool:

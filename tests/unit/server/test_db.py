@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.exc import DBAPIError
 
-from taskloom.domain.errors import StorageFull
+from taskloom.domain.errors import StorageFull, Unavailable
 from taskloom.server.db import Database
 from taskloom.server.migrations import prepare
 from taskloom.server.tables import chunks, users
@@ -156,3 +156,14 @@ def test_an_error_of_the_disk_at_any_statement_damages_nothing(
     main.close()
     with sqlite3.connect(tmp_path / "main.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_file_that_another_process_holds_is_told_as_passing(main: Database, tmp_path: Path) -> None:
+    """Somebody opened the file with a tool of their own and began to write: later it works again."""
+    main.write_now(lambda tx: tx.exec_driver_sql("PRAGMA busy_timeout=50"))
+    with sqlite3.connect(tmp_path / "main.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            main.write_now(add_user("too early"))
+        other.execute("ROLLBACK")
+    main.write_now(add_user("later"))

@@ -106,7 +106,7 @@ class QueueService:
     async def sweep(self) -> int:
         """Close every lease that ran out; how many there were."""
         now = self._clock()
-        if not await self._db.read(lambda tx: bool(store.expired_leases(tx, now))):
+        if not await self._db.read(lambda tx: any(lease.expires <= now for lease in store.open_leases(tx))):
             return 0
 
         def work(tx: Connection) -> list[Changed | None]:
