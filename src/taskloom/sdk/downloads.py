@@ -133,8 +133,9 @@ def _is_whole(path: Path, size: int) -> bool:
 
 def _named(place: Path, filename: str) -> Path:
     """The file under a safe form of the name that its maker gave it."""
-    name = PurePosixPath(filename.replace("\\", "/").replace("\0", "")).name or "artifact"
-    path = place / "files" / name[-200:]
+    name = PurePosixPath(filename.replace("\\", "/").replace("\0", "")).name
+    name = _fitting(name) if name not in {"", "..", "."} else "artifact"
+    path = place / "files" / name
     path.parent.mkdir(exist_ok=True)
     if path.exists() and path.samefile(place / "bytes"):
         return path
@@ -145,6 +146,11 @@ def _named(place: Path, filename: str) -> Path:
         shutil.copy2(place / "bytes", fresh)
     fresh.replace(path)
     return path
+
+
+def _fitting(name: str) -> str:
+    """Its last 200 bytes: the extension is at the end, and systems take 255."""
+    return name.encode("utf-8", "replace")[-200:].decode(errors="ignore")
 
 
 def _unpacked(place: Path) -> Path:

@@ -20,7 +20,8 @@ import msgspec
 
 from taskloom.domain import artifact as domain
 from taskloom.domain.artifact import ModelLink
-from taskloom.domain.errors import BadInput, NotFound, TaskloomError, Unavailable
+from taskloom.domain.errors import BadInput, Conflict, NotFound, TaskloomError, Unavailable
+from taskloom.domain.status import Status
 from taskloom.sdk.downloads import Cache, local_path
 from taskloom.sdk.session import current, required_address
 from taskloom.wire.client import build_call
@@ -336,7 +337,7 @@ class InputModel(Model):
         """Tell that a task uses this model. `name`: under which name the task refers to it."""
         known = self._model
         link = ModelLink(name or known.name or known.id, known.id, "input")
-        _recorder(task).record(ModelStored(model=known, link=link))
+        _that_runs(_recorder(task)).record(ModelStored(model=known, link=link))
 
 
 class OutputModel(Model):
@@ -358,7 +359,7 @@ class OutputModel(Model):
         framework: str | None = None,
         base_model_id: str | None = None,
     ) -> None:
-        self._recorder = _recorder(task)
+        self._recorder = _that_runs(_recorder(task))
         document = self._recorder.document()
         self._link_name = name or document.name or self._recorder.id
         links = {link.name: link.model for link in document.models if link.direction == "output"}
@@ -552,6 +553,13 @@ def _recorder(task: Any) -> Recorder:
         return current.session
     inner: Any = getattr(task, "_recorder", task)
     return inner
+
+
+def _that_runs(recorder: Recorder) -> Recorder:
+    status = recorder.document().status
+    if not recorder.live and status in {Status.DRAFT, Status.PENDING}:
+        raise Conflict(f"task {recorder.id} is {status}: a task has models once it runs", status=str(status))
+    return recorder
 
 
 def _shipped(recorder: Recorder, patience: float) -> Client:
