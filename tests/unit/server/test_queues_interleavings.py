@@ -62,6 +62,7 @@ class Known:
     attempts: int = 0
     finished: int = 0
     may_leave: bool = False
+    stopped: bool = False  # an abort was acknowledged: it never runs again
 
 
 @dataclass
@@ -116,9 +117,11 @@ class Story:
         async def here() -> bool:
             return False
 
+        stopped = {task for task, known in self.known.items() if known.stopped}
         lease = await self.queues.claim(ME, wanted, here)
         if lease is None:
             return None
+        assert lease.task.id not in stopped, "an aborted task ran again"
         assert lease.token not in self.tokens
         self.tokens[lease.token] = Told(lease.task.id)
         known = self.known[lease.task.id]
@@ -161,10 +164,12 @@ class Story:
             assert self.known[told.task].finished == 1, "a task was ended twice"
 
     async def abort(self) -> None:
+        task = self.any_task()
         try:
-            await self.queues.abort(ME, self.any_task(), m.MoveRequest())
+            await self.queues.abort(ME, task, m.MoveRequest())
         except Conflict:
             return
+        self.known[task].stopped = True
 
     async def dequeue(self) -> None:
         try:
