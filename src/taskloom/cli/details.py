@@ -185,7 +185,7 @@ def _show_products(task: Task) -> None:
         print_table(
             ["artifact", "kind", "size", "made", "preview"],
             [
-                (item.name, item.kind, size(item.size), ago(item.created), _first_line(item.preview))
+                (item.name, item.kind, size(item.size), ago(item.created), _shortened(item.preview))
                 for item in task.artifacts
             ],
             title="Artifacts",
@@ -199,8 +199,8 @@ def _show_products(task: Task) -> None:
         )
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().partition("\n")[0]
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
     return f"{line[:60]}..." if len(line) > 60 else line
 
 

@@ -114,7 +114,10 @@ def print_table(
     for line in lines:
         cells = [plain(str(cell)) for cell in line]
         table.add_row(*(Text(cell, style=STATUS_COLOURS.get(cell, "")) for cell in cells))
-    screen().print(table)
+    console = screen()
+    if title:
+        console.print()
+    console.print(table)
 
 
 def print_fields(pairs: Iterable[tuple[str, object]], *, title: str = "") -> None:
