@@ -96,7 +96,10 @@ class Stage:
         return Client(self.address)
 
     def only_task(self, project: str) -> Task:
-        found = self.client.call(ops.QUERY_TASKS, m.TaskQuery(project=project)).tasks
+        """The project's one task; the shipper may still be on its way with it."""
+        query = m.TaskQuery(project=project)
+        wait_for(lambda: bool(self.client.call(ops.QUERY_TASKS, query).tasks), f"a task in {project}")
+        found = self.client.call(ops.QUERY_TASKS, query).tasks
         assert len(found) == 1, [t.name for t in found]
         return found[0]
 

@@ -156,18 +156,25 @@ def test_without_a_server_the_script_runs_and_its_journal_waits(stage: Stage) ->
 
 def test_an_offline_session_is_imported_and_imported_again_without_doubling(stage: Stage) -> None:
     stage.serve()
+    train = HERE / "05_server_away" / "train.py"
+    assert stage.run(train, "100", "0").returncode == 0
+    earlier = stage.ended(stage.only_task("scenario/away").id)
+
     script = stage.work / "offline.py"
-    source = (HERE / "05_server_away" / "train.py").read_text()
-    script.write_text(source.replace("task = Task.init", "Task.set_offline(True)\ntask = Task.init"))
+    script.write_text(train.read_text().replace("task = Task.init", "Task.set_offline(True)\ntask = Task.init"))
     assert stage.run(script, "200", "0").returncode == 0
-    assert stage.client.call(ops.QUERY_TASKS, m.TaskQuery()).tasks == []
+    assert len(stage.client.call(ops.QUERY_TASKS, m.TaskQuery()).tasks) == 1
     (session,) = (stage.data / "offline").glob("*.zip")
-    stage.command("journal", "import", str(session))
-    stage.command("journal", "import", str(session))
-    task = stage.only_task("scenario/away")
-    assert stage.points(task.id, "loss", "train").iteration == list(range(200))
-    stage.command("journal", "import", str(session), "--previous-task", task.id, "--iteration-offset", "1000")
-    assert stage.points(task.id, "loss", "train").iteration == [*range(200), *range(1000, 1200)]
+    for _ in range(2):
+        stage.command("journal", "import", str(session))
+    for _ in range(2):
+        offset = ["--previous-task-id", earlier.id, "--iteration-offset", "1000"]
+        stage.command("journal", "import", str(session), *offset)
+
+    assert stage.points(earlier.id, "loss", "train").iteration == [*range(100), *range(1000, 1200)]
+    imported = [t for t in stage.client.call(ops.QUERY_TASKS, m.TaskQuery()).tasks if t.id != earlier.id]
+    assert [(t.status, t.name) for t in imported] == [("completed", "server away")]
+    assert stage.points(imported[0].id, "loss", "train").iteration == list(range(200))
 
 
 @pytest.mark.parametrize(
