@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -215,6 +216,18 @@ def test_an_untracked_entry_script_is_a_new_file_in_the_diff(repo: Repository):
     rebuilt = repo.rebuilt(found)
     assert rebuilt["lib/größe two.py"] == b"print('untracked')\n"
     assert "other.py" not in rebuilt
+
+
+def test_a_module_in_use_that_git_does_not_track_is_warned_of(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    used = repo.write("lib/forgotten.py", "x = 1\n")
+    repo.write("lib/unused.py", "x = 1\n")
+    module = ModuleType("forgotten")
+    module.__file__ = str(used)
+    monkeypatch.setitem(sys.modules, "forgotten", module)
+    repo.capture()
+    assert "lib/forgotten.py" in caplog.text and "unused" not in caplog.text
 
 
 def test_an_ignored_entry_script_is_in_the_diff_too(repo: Repository):

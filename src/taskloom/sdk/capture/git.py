@@ -2,9 +2,9 @@
 
 A worker on another machine can only fetch what the remote has, so the diff starts from the last commit that
 a remote-tracking branch holds: commits that were never pushed are part of it, like staged and unstaged
-changes. Untracked files are not (git does not know them), but for the entry script itself. Without a
-repository the script's text is the code; a console or a notebook has no script, and only Python's version is
-told.
+changes. Untracked files are not (git does not know them), but for the entry script itself; modules among them
+that are in use are warned of. Without a repository the script's text is the code; a console or a notebook has
+no script, and only Python's version is told.
 
 Nothing here raises: when git is missing, slow or refuses, the script's text is captured with a last line
 that says why. A diff that cannot be carried is replaced by a sentence that does not apply as a diff, because
@@ -54,13 +54,20 @@ class _Git:
 
     folder: Path
 
-    def run(self, *arguments: str, timeout: float = SHORT_TIMEOUT, ok: tuple[int, ...] = (0,)) -> bytes:
+    def run(
+        self,
+        *arguments: str,
+        timeout: float = SHORT_TIMEOUT,
+        ok: tuple[int, ...] = (0,),
+        literal: bool = True,
+    ) -> bytes:
+        """What git says; raises GitTrouble. `literal`: paths have no wildcards."""
         command = ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", *arguments]
         try:
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=_environment(),
+                env=_environment() | {"GIT_LITERAL_PATHSPECS": "1" if literal else "0"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout,
@@ -183,7 +190,20 @@ def _changes(git: _Git, base: str, script: Path) -> str:
         diff += _new_file(git, script)
     if (size := len(diff.encode())) > MAX_CODE:
         raise _too_large(size)
+    _warn_of_untracked(git, script)
     return diff
+
+
+def _warn_of_untracked(git: _Git, script: Path) -> None:
+    """Modules that are in use and that git was never told of will be missing where the task runs again."""
+    told = git.run("ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", literal=False)
+    untracked = {str(git.folder / os.fsdecode(name)) for name in told.split(b"\0") if name} - {str(script)}
+    used = (
+        {getattr(module, "__file__", None) for module in list(sys.modules.values())} if untracked else set[Any]()
+    )
+    missing = sorted(os.path.relpath(file, git.folder) for file in untracked & used)
+    if missing:
+        _log.warning("taskloom: git does not track %s: not recorded with the task", ", ".join(missing[:10]))
 
 
 def _entry(root: Path, script: Path, cwd: Path) -> dict[str, str]:
@@ -295,7 +315,6 @@ def _environment() -> dict[str, str]:
     return kept | {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",  # the index of the user's own git command is left in peace
-        "GIT_LITERAL_PATHSPECS": "1",
         "GIT_PAGER": "cat",
         "LC_ALL": "C",
     }
