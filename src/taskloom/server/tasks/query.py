@@ -173,7 +173,7 @@ def page(connection: Connection, query: TaskQuery) -> Page:
     if few is not None:
         ids = _sorted(connection, few, orders, query)
         return Page(ids, min(len(few), query.count_to + 1))
-    counted = select(literal(1)).where(*tests.native()).limit(query.count_to + 1).subquery()
+    counted = tests.counting().limit(query.count_to + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     return Page(_walked(connection, tests, orders, query), total)
 
@@ -280,8 +280,8 @@ class _Tests:
         self._system = tagquery.parse_tags(query.system_tags)
         named = {tag for group in self._system.groups for tag in group.tags}
         self._show_hidden = query.hidden or bool(query.ids) or not named.isdisjoint({ARCHIVED_TAG, HIDDEN_TAG})
-        self._values = [*_tag_tests(self._tags, False), *_tag_tests(self._system, True)]
-        self._values += [
+        self._tag_tests = [*_tag_tests(self._tags, False), *_tag_tests(self._system, True)]
+        self._conditions = [
             exists().where(task_values.c.task_id == tasks.c.id, _condition(condition)) for condition in query.where
         ]
 
@@ -297,10 +297,21 @@ class _Tests:
         """`hidden` is the least telling index, so it is left to the planner only when it stands alone."""
         q = self._query
         indexed = q.ids or q.parent or q.status or (q.exact_name and q.name)
-        return self._columns(plain=False, plain_hidden=bool(indexed))
+        found = self._columns(plain=False, plain_hidden=bool(indexed))
+        return [*found, *self._tag_tests, *self._conditions]
 
     def plain(self) -> list[Test]:
-        return self._columns(plain=True, plain_hidden=True)
+        return [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *self._conditions]
+
+    def counting(self) -> Select[Any]:
+        """One row for each task that matches; along the values of the first condition when only those are indexed."""
+        q = self._query
+        if not q.where or q.project or q.ids or q.parent or q.status or (q.exact_name and q.name):
+            return select(literal(1)).select_from(tasks).where(*self.native())
+        first = select(task_values.c.task_id).where(_condition(q.where[0])).subquery()
+        source = first.join(tasks, tasks.c.id == first.c.task_id)
+        rest = [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *self._conditions[1:]]
+        return select(literal(1)).select_from(source).where(*rest)
 
     def _columns(self, *, plain: bool, plain_hidden: bool) -> list[Test]:
         q = self._query
@@ -328,7 +339,7 @@ class _Tests:
             found.append(column("name") == q.name if q.exact_name else _holds(tasks.c.name, q.name))
         if q.search:
             found.append(or_(*(_holds(tasks.c[name], q.search) for name in ("name", "comment", "id"))))
-        return found + self._values
+        return found
 
     def candidates(self) -> list[Select[Any]]:
         """Selects of task ids from an index, each a superset of what matches."""

@@ -150,11 +150,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_tasks_project_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
     )
+    op.create_index("ix_tasks_created", "tasks", ["hidden", "created", "id"], unique=False)
     op.create_index("ix_tasks_name", "tasks", ["name"], unique=False)
     op.create_index("ix_tasks_parent", "tasks", ["parent"], unique=False)
-    op.create_index("ix_tasks_project_update", "tasks", ["project_id", "hidden", "last_update"], unique=False)
+    op.create_index(
+        "ix_tasks_project_update", "tasks", ["project_id", "hidden", "last_update", "id"], unique=False
+    )
     op.create_index("ix_tasks_status", "tasks", ["status", "last_update"], unique=False)
-    op.create_index("ix_tasks_update", "tasks", ["hidden", "last_update"], unique=False)
+    op.create_index("ix_tasks_update", "tasks", ["hidden", "last_update", "id"], unique=False)
     op.create_table(
         "artifacts",
         sa.Column("task_id", sa.String(length=32), nullable=False),
@@ -266,6 +269,7 @@ def downgrade() -> None:
     op.drop_index("ix_tasks_project_update", table_name="tasks")
     op.drop_index("ix_tasks_parent", table_name="tasks")
     op.drop_index("ix_tasks_name", table_name="tasks")
+    op.drop_index("ix_tasks_created", table_name="tasks")
     op.drop_table("tasks")
     op.drop_table("model_tags")
     op.drop_index(op.f("ix_keys_user_id"), table_name="keys")
