@@ -94,17 +94,20 @@ class Environments:
             repr((lines, interpreter, platform.platform(), str(overlay))).encode("utf-8", "surrogateescape")
         ).hexdigest()[:40]
         folder, lock = self._folder / key, self._folder / f"{key}.lock"
+        built = False
         while True:
             async with locked(lock, shared=True):
                 if (folder / READY).exists():
                     os.utime(folder / READY)
-                    steps.report.say(f"taskloom: environment {key[:12]} has these packages already")
+                    if not built:
+                        steps.report.say(f"taskloom: environment {key[:12]} has these packages already")
                     await self._trim()
                     yield Environment(folder / "bin" / "python", folder)
                     return
             async with locked(lock):
                 if not (folder / READY).exists():
                     await self._build(folder, interpreter[1], lines, overlay, steps)
+                    built = True
 
     async def _find_python(self, recorded: str, steps: Steps) -> tuple[str, str]:
         """Version and path of the interpreter: the recorded minor version, else the worker's own."""

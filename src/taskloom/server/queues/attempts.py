@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from taskloom.domain.errors import LeaseLost, NotFound
+from taskloom.domain.errors import Conflict, LeaseLost, NotFound
 from taskloom.domain.queue import Machine, Queue
-from taskloom.domain.status import Move, Status
+from taskloom.domain.status import Move
 from taskloom.domain.task import Task
 from taskloom.server.accounts.service import AccountService
 from taskloom.server.queues import store
@@ -51,9 +51,10 @@ def claim(
         while not queue.paused and (entry := store.first_entry(tx, queue.id)) is not None:
             task_id, user = entry
             store.remove_entry(tx, task_id)
-            if moves.known(tx, task_id).status is not Status.PENDING:
-                continue  # an entry without its task waiting: nothing to run
-            return _begin(tx, accounts, task_id, user, worker_id, worker.name, queue, seconds, now)
+            try:
+                return _begin(tx, accounts, task_id, user, worker_id, worker.name, queue, seconds, now)
+            except (Conflict, NotFound):  # before anything was written
+                continue  # an entry whose task does not wait: nothing to run
     return None
 
 
@@ -105,12 +106,12 @@ def renew(
     tx: Connection, accounts: AccountService, token: str, phase: str, machine: Machine | None, now: float
 ) -> LeaseRow:
     """The lease with its new end; LeaseLost when it is void."""
-    lease = _held(tx, token)
-    expires = now + lease.seconds
-    store.renew_lease(tx, token, expires, phase)
+    lease = store.renew_lease(tx, token, now, phase)
+    if lease is None:
+        raise LeaseLost("this lease is void: it ran out, or its task was reset or deleted")
     store.see_worker(tx, lease.worker_id, now, machine)
-    accounts.extend_lease_keys(tx, token, expires)
-    return replace(lease, expires=expires)
+    accounts.extend_lease_keys(tx, token, lease.expires)
+    return lease
 
 
 def finish(tx: Connection, accounts: AccountService, token: str, said: Finish, now: float) -> Changed:
@@ -118,8 +119,8 @@ def finish(tx: Connection, accounts: AccountService, token: str, said: Finish, n
     lease = store.find_lease(tx, token)
     if lease is not None and not lease.open and lease.outcome == _word(said):
         return Changed(moves.known(tx, lease.task_id).task, lease.queue_id)
-    lease = _held(tx, token)
-    store.close_lease(tx, token, _word(said))
+    if lease is None or not store.close_lease(tx, token, _word(said)):
+        raise LeaseLost("this lease is void: it ran out, or its task was reset or deleted")
     store.see_worker(tx, lease.worker_id, now, None)
     accounts.revoke_lease_keys(tx, token)
     if said.requeue and not lease.stop:
@@ -158,7 +159,7 @@ def extend_all(tx: Connection, accounts: AccountService, now: float) -> int:
     held = store.open_leases(tx)
     for lease in held:
         expires = max(lease.expires, now + lease.seconds)
-        store.renew_lease(tx, lease.token, expires, "")
+        store.extend_lease(tx, lease.token, expires)
         accounts.extend_lease_keys(tx, lease.token, expires)
     return len(held)
 
@@ -178,16 +179,6 @@ def _again(tx: Connection, lease: LeaseRow, now: float, reason: str, message: st
     why = f"{message}; it had {tries} of {queue.max_attempts} attempts" if queue and message else message
     ended = moves.end_attempt(tx, lease.task_id, lease.token, otherwise, now=now, reason=reason, message=why)
     return Changed(ended.task, lease.queue_id)
-
-
-def _held(tx: Connection, token: str) -> LeaseRow:
-    """The open lease of this token, with its task still under it."""
-    lease = store.find_lease(tx, token)
-    if lease is None or not lease.open:
-        raise LeaseLost("this lease is void: it ran out, or its task was reset or deleted")
-    if not store.is_held(tx, lease.task_id, token):
-        raise LeaseLost("this lease is void: its task was reset", task=lease.task_id)
-    return lease
 
 
 def _word(said: Finish) -> str:

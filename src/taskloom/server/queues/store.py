@@ -11,7 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Double,
+    LargeBinary,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from taskloom.domain.queue import Machine, OnLost, Queue, QueueEntry
 from taskloom.server import db
@@ -101,7 +116,7 @@ def find_queue(tx: Connection, key: str) -> Queue | None:
 
 def queue_policies(tx: Connection, keys: Sequence[str]) -> list[Queue]:
     """The queues with these ids or names, in the order of `keys`, without their counts."""
-    rows = tx.execute(select(queues).where(queues.c.id.in_(keys) | queues.c.name.in_(keys))).all()
+    rows = tx.execute(_POLICIES, {"keys": list(keys)}).all()
     by_key = {**{row.name: row for row in rows}, **{row.id: row for row in rows}}
     return [_queue(by_key[key], 0, 0) for key in dict.fromkeys(keys) if key in by_key]
 
@@ -130,21 +145,12 @@ def add_entry(tx: Connection, queue_id: str, task_id: str, user: str, now: float
 
 def remove_entry(tx: Connection, task_id: str) -> str | None:
     """The id of the queue that the task was taken out of; None when it waited nowhere."""
-    found = tx.execute(select(entries.c.queue_id).where(entries.c.task_id == task_id)).scalar_one_or_none()
-    if found is None or tx.execute(delete(entries).where(entries.c.task_id == task_id)).rowcount != 1:
-        return None
-    return found
+    return tx.execute(_REMOVE_ENTRY, {"task": task_id}).scalar_one_or_none()
 
 
 def first_entry(tx: Connection, queue_id: str) -> tuple[str, str] | None:
     """Task and user of the entry that is next; locked until the transaction ends, where rows can be locked."""
-    row = tx.execute(
-        select(entries.c.task_id, entries.c.user)
-        .where(entries.c.queue_id == queue_id)
-        .order_by(entries.c.rank, entries.c.enqueued)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).one_or_none()
+    row = tx.execute(_FIRST_ENTRY, {"queue": queue_id}).one_or_none()
     return None if row is None else (row.task_id, row.user)
 
 
@@ -237,7 +243,7 @@ def put_worker(tx: Connection, worker: WorkerRow) -> None:
 
 
 def find_worker(tx: Connection, worker_id: str) -> WorkerRow | None:
-    row = tx.execute(select(workers).where(workers.c.id == worker_id)).one_or_none()
+    row = tx.execute(_WORKER_BY_ID, {"worker": worker_id}).one_or_none()
     return None if row is None else _worker(row)
 
 
@@ -248,12 +254,8 @@ def list_workers(tx: Connection) -> list[WorkerRow]:
 def see_worker(
     tx: Connection, worker_id: str, now: float, machine: Machine | None, lease_seconds: float | None = None
 ) -> None:
-    columns: dict[str, Any] = {"last_seen": now}
-    if machine is not None:
-        columns["machine"] = _encode(machine)
-    if lease_seconds is not None:
-        columns["lease_seconds"] = lease_seconds
-    tx.execute(update(workers).where(workers.c.id == worker_id).values(**columns))
+    told = {"machine": None if machine is None else _encode(machine), "lease_seconds": lease_seconds}
+    tx.execute(_SEE_WORKER, {"worker": worker_id, "now": now, **told})
 
 
 def drain_worker(tx: Connection, worker_id: str, *, drain: bool) -> bool:
@@ -274,11 +276,11 @@ def forget_workers(tx: Connection, before: float) -> None:
 
 
 def add_lease(tx: Connection, lease: LeaseRow) -> None:
-    tx.execute(insert(leases).values(**{name: getattr(lease, name) for name in _LEASE}))
+    tx.execute(_ADD_LEASE, {name: getattr(lease, name) for name in _LEASE})
 
 
 def find_lease(tx: Connection, token: str) -> LeaseRow | None:
-    row = tx.execute(select(leases).where(leases.c.token == token)).one_or_none()
+    row = tx.execute(_LEASE_BY_TOKEN, {"token": token}).one_or_none()
     return None if row is None else _lease(row)
 
 
@@ -298,9 +300,14 @@ def expired_leases(tx: Connection, now: float) -> list[LeaseRow]:
     return [_lease(row) for row in tx.execute(found)]
 
 
-def renew_lease(tx: Connection, token: str, expires: float, phase: str) -> bool:
-    columns: dict[str, Any] = {"expires": expires, **({"phase": phase} if phase else {})}
-    return _change_open(tx, token, columns)
+def renew_lease(tx: Connection, token: str, now: float, phase: str) -> LeaseRow | None:
+    """One period more from `now` on; None when the lease is closed or its task is not under it any more."""
+    row = tx.execute(_RENEW, {"token_": token, "now": now, "phase_": phase}).one_or_none()
+    return None if row is None else _lease(row)
+
+
+def extend_lease(tx: Connection, token: str, expires: float) -> None:
+    _change_open(tx, token, {"expires": expires})
 
 
 def close_lease(tx: Connection, token: str, outcome: str) -> bool:
@@ -342,6 +349,41 @@ def _change_open(tx: Connection, token: str, columns: dict[str, Any]) -> bool:
 def _open() -> Select[Any]:
     return select(leases).where(leases.c.outcome == "")
 
+
+# --- statements of the hot paths, built once --------------------------------------------------------------
+
+_keys: BindParameter[Any] = bindparam("keys", expanding=True)
+_POLICIES = select(queues).where(queues.c.id.in_(_keys) | queues.c.name.in_(_keys))
+_FIRST_ENTRY = (
+    select(entries.c.task_id, entries.c.user)
+    .where(entries.c.queue_id == bindparam("queue"))
+    .order_by(entries.c.rank, entries.c.enqueued)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_REMOVE_ENTRY = delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
+_WORKER_BY_ID = select(workers).where(workers.c.id == bindparam("worker"))
+_SEE_WORKER = (
+    update(workers)
+    .where(workers.c.id == bindparam("worker"))
+    .values(
+        last_seen=bindparam("now"),
+        machine=func.coalesce(bindparam("machine", type_=LargeBinary), workers.c.machine),
+        lease_seconds=func.coalesce(bindparam("lease_seconds", type_=Double), workers.c.lease_seconds),
+    )
+)
+_ADD_LEASE = insert(leases)
+_LEASE_BY_TOKEN = select(leases).where(leases.c.token == bindparam("token"))
+_RENEW = (
+    update(leases)
+    .where(leases.c.token == bindparam("token_"), leases.c.outcome == "")
+    .where(exists().where(tasks.c.id == leases.c.task_id, tasks.c.lease == leases.c.token))
+    .values(
+        expires=bindparam("now", type_=Double) + leases.c.seconds,
+        phase=func.coalesce(func.nullif(bindparam("phase_", type_=Text), ""), leases.c.phase),
+    )
+    .returning(leases)
+)
 
 # --- rows to values ---------------------------------------------------------------------------------------
 
