@@ -12,6 +12,7 @@ and asks the script to stop.
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import msgspec
@@ -83,8 +84,10 @@ class JournalDesk:
 
     async def _ship(self, user: str, task_id: str, batch: JournalBatch) -> JournalMarks | None:
         """None: something of an earlier run has to be deleted first."""
-        tele = await self._metrics.marks(task_id, batch.writer)
-        gate, gone = await self._main.read(lambda tx: _look(tx, task_id, batch.writer))
+        tele, (gate, gone) = await asyncio.gather(
+            self._metrics.marks(task_id, batch.writer),
+            self._main.read(lambda tx: _look(tx, task_id, batch.writer)),
+        )
         if gate is None and gone:
             return _swallowed(batch)
         if gate is not None:

@@ -53,15 +53,18 @@ class Projection:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-        await self.flush()
+        await self._try()
 
     async def _run(self) -> None:
         while self._wanted:
             await asyncio.sleep(max(0.0, self._last + EVERY - asyncio.get_running_loop().time()))
-            try:
-                await self.flush()
-            except (TaskloomError, SQLAlchemyError) as error:  # still marked: the next append tries again
-                log.warning("summaries were not copied: %s", error)
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self.flush()
+        except (TaskloomError, SQLAlchemyError) as error:  # still marked: the next append or start tries again
+            log.warning("summaries were not copied: %s", error)
 
     async def _some(self) -> bool:
         """One transaction's worth; whether there may be more."""
