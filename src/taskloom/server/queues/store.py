@@ -89,7 +89,8 @@ def add_queue(tx: Connection, queue: Queue) -> bool:
         "max_attempts": queue.max_attempts,
         "created": queue.created,
     }
-    return tx.execute(db.insert(tx, queues).values(**values).on_conflict_do_nothing()).rowcount == 1
+    made = db.insert(tx, queues).values(**values).on_conflict_do_nothing().returning(queues.c.id)
+    return tx.execute(made).first() is not None
 
 
 def list_queues(tx: Connection) -> list[Queue]:

@@ -84,8 +84,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(house: Any, clock: Any) -> Rig:
-    return Rig(house, clock)
+def rig(any_house: Any, clock: Any) -> Rig:
+    return Rig(any_house, clock)
 
 
 # --- queues -----------------------------------------------------------------------------------------------
