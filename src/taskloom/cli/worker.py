@@ -14,7 +14,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from taskloom.domain.errors import BadInput
+from taskloom.domain.errors import BadInput, ServerAway
 from taskloom.wire.connection import data_folder, find_address
 from taskloom.wire.worker_protocol import DEFAULT_LEASE, ENV_DATA
 
@@ -50,10 +50,10 @@ def worker(
     if data is not None:
         os.environ[ENV_DATA] = str(data.expanduser().absolute())
     if packages not in {"build", "reuse"}:
-        raise BadInput(f"packages {packages!r}: expected build or reuse")
+        raise typer.BadParameter(f"packages {packages!r}: expected build or reuse")
     address = find_address()
     if address is None:
-        raise BadInput(NO_SERVER)
+        raise ServerAway(NO_SERVER)
     settings = WorkerSettings(
         data=data_folder(),
         address=address,
@@ -66,6 +66,11 @@ def worker(
         packages=cast("Literal['build', 'reuse']", packages),
         environments=environments,
     )
+
+    try:
+        settings.check()
+    except BadInput as error:
+        raise typer.BadParameter(error.message) from None
 
     async def serve() -> int:
         return await Daemon(settings, lambda line: print(line, flush=True)).run()

@@ -36,6 +36,7 @@ from taskloom.wire.worker_protocol import (
 from taskloom.worker.console import Console
 from taskloom.worker.lastwords import LastWords, outcome
 from taskloom.worker.lease import LeaseKeeper
+from taskloom.worker.leftovers import kill_leftovers
 from taskloom.worker.record import AttemptFolder
 from taskloom.worker.steps import PrepareFailed, Steps, describe, redact
 from taskloom.worker.workspace import Workspaces
@@ -196,6 +197,8 @@ class Attempt:
                 status, reason = outcome(end, words.ended())
             finally:
                 words.close()
+            if end.lost:  # nobody watched over what it started
+                await asyncio.to_thread(kill_leftovers, {self._lease.token})
         report.say(f"taskloom: ended, {describe(end)}")
         return Finish(outcome=status, exit_code=_code(end), reason=reason)
 

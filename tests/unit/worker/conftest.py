@@ -39,7 +39,9 @@ class WorkerProcess:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("Worker "), f"{line!r} {self.log.read_text()}"
+        if not line.startswith("Worker "):
+            code = self.process.wait(PATIENCE)
+            raise AssertionError(f"exit code {code} {line!r} {self.log.read_text()}")
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

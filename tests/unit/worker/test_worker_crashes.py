@@ -59,6 +59,52 @@ def test_a_killed_worker_that_comes_back_gives_its_task_back_at_once(field: Any,
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 2)
 
 
+ESCAPES = (
+    "import os, time\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    if os.fork() == 0: time.sleep(600)\n"
+    "    os._exit(0)\n"
+    "os.wait()\n"
+    "print('begun', flush=True)\n"
+    "while not os.path.exists({go!r}): time.sleep(0.05)\n"
+)
+
+
+def test_what_is_left_when_the_supervisor_was_killed_too_ends_with_the_next_start(
+    field: Any, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    first = field.worker("w1", lease=600.0)
+    task = field.script(ESCAPES.format(go=str(go)))
+    field.until_says(task, "begun")
+    tree = field.processes(task)
+    family = psutil.Process(first.process.pid).children()
+    for process in [psutil.Process(first.process.pid), *family]:  # nobody is left to hear of anybody's death
+        process.suspend()
+    for process in [*family, psutil.Process(first.process.pid)]:
+        process.kill()
+    first.process.wait(60)
+    assert [process for process in tree if process.is_running()]
+    go.touch()
+    field.worker("w1", lease=600.0)
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    assert alive == []
+    assert field.ended(task).status is Status.COMPLETED
+
+
+def test_a_task_whose_supervisor_was_killed_fails_and_leaves_nothing(field: Any, tmp_path: Path) -> None:
+    worker = field.worker("w1", lease=600.0)
+    task = field.script(ESCAPES.format(go=str(tmp_path / "never")))
+    field.until_says(task, "begun")
+    for process in psutil.Process(worker.process.pid).children():
+        if any(word.endswith("supervisor.py") for word in process.cmdline()):
+            process.kill()
+    ended = field.ended(task)
+    assert (ended.status, ended.status_reason) == (Status.FAILED, "the supervisor of the program was killed")
+    assert field.processes(task) == []
+
+
 def test_a_task_that_kills_its_workers_fails_after_its_attempts(field: Any) -> None:
     field.client.call(op.CREATE_QUEUE, m.QueueCreate(name="poison", max_attempts=2))
     create = m.TaskCreate(

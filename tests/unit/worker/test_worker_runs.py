@@ -214,7 +214,9 @@ def test_usage_errors_have_their_own_messages(field: Any) -> None:
         (("--slots", "0"), "slots 0"),
         (("--lease", "1"), "lease 1"),
         (("--packages", "guess"), "guess"),
+        (("--name", "../up"), "../up"),
     ):
-        with pytest.raises(AssertionError, match=text):
+        with pytest.raises(AssertionError, match=text) as refused:
             field.worker("w1", *words)
+        assert "exit code 2" in str(refused.value)
     assert os.path.exists(field.folder / "w1" / "worker.log")
