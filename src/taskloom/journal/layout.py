@@ -8,6 +8,7 @@
                                    marks.json     what the server has (`Marks`), written by the shipper
     <data>/journal/<task>/files/<sha256>          bytes of artifacts on their way
     <data>/journal/<task>/ship.lock, shipper.log  one shipper a task, and what it had to say
+    <data>/journal/<task>/elsewhere.json          the task that it became, when its own was not to be run over
 
 Every stream is append-only and a position in it never changes its meaning; so a reader needs no lock, and
 sending anything twice is harmless. Nothing here keeps a file open.
@@ -38,6 +39,7 @@ MARKS_FILE = "marks.json"
 FILES_FOLDER = "files"
 SHIP_LOCK_FILE = "ship.lock"
 SHIP_LOG_FILE = "shipper.log"
+ELSEWHERE_FILE = "elsewhere.json"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
 Stream = Literal["stdout", "stderr", "report"]
@@ -70,6 +72,13 @@ class Marks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     refused: str = ""
 
 
+class Elsewhere(msgspec.Struct, frozen=True):
+    """The journal goes to another task than its folder says: the one that was to be run over refused it."""
+
+    task: str
+    reason: str
+
+
 def journal_root(data: Path) -> Path:
     return data / "journal"
 
@@ -91,6 +100,13 @@ def read_marks(folder: Path) -> Marks:
         return msgspec.json.decode((folder / MARKS_FILE).read_bytes(), type=Marks)
     except (OSError, msgspec.DecodeError):
         return Marks()
+
+
+def read_elsewhere(task_folder: Path) -> Elsewhere | None:
+    try:
+        return msgspec.json.decode((task_folder / ELSEWHERE_FILE).read_bytes(), type=Elsewhere)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def write_whole(path: Path, value: msgspec.Struct) -> None:

@@ -63,6 +63,8 @@ class Reader:
             self.folder / layout.EVENTS_FILE, self._offsets[start], self._offsets[last] - self._offsets[start]
         )
         base = self._offsets[start]
+        if len(data) < self._offsets[last] - base:
+            return []  # the folder was removed meanwhile
         return [
             _decoder.decode(data[self._offsets[n] - base + LENGTH.size : self._offsets[n + 1] - base])
             for n in range(start, last)

@@ -38,6 +38,7 @@ from taskloom.wire.client import Address
 from taskloom.wire.connection import find_address
 
 WAKE = 1.0
+LISTEN = 2.0  # seconds between two questions whether to stop, while there is nothing to send
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 KEY_BACKOFF = 30.0
 AFTER_LIFE = 600.0  # seconds that a companion goes on trying after the last writer is gone
@@ -187,6 +188,7 @@ class Companion:
         self._shipping: Shipping | None = None
         self._backoff = FIRST_BACKOFF
         self._stopped: set[str] = set()
+        self._listen_at = 0.0
 
     def run(self) -> int:
         lock = self._lock()
@@ -231,7 +233,7 @@ class Companion:
             self._shipping = shipping
             shipping.finish_dead()
             step = shipping.step()
-            if step.stop:
+            if step.stop or (not step.sent and self._time_to_listen() and shipping.stop_wanted()):
                 self._pass_on_stop()
             self._backoff = FIRST_BACKOFF
             gone = shipping.clean()
@@ -249,6 +251,13 @@ class Companion:
         except Exception as error:  # the shipper's loop outlives its own faults; the journal is still there
             self._log(f"fault in the shipper: {type(error).__name__}: {error}")
             return self._later(error), False
+
+    def _time_to_listen(self) -> bool:
+        """A stop should be heard soon, but not by asking at every poke."""
+        if time.monotonic() < self._listen_at:
+            return False
+        self._listen_at = time.monotonic() + LISTEN
+        return True
 
     def _start(self) -> Shipping | None:
         address = self._find()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from taskloom.journal.layout import Marks
 from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
 from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, ScalarColumns
-from taskloom.wire.operations import JOURNAL_MARKS, SHIP_JOURNAL
+from taskloom.wire.operations import GET_TASK, JOURNAL_MARKS, SHIP_JOURNAL
 from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record
 
 EVENT_BYTES = 1 << 20
@@ -93,6 +94,7 @@ class Shipping:
         self._readers: dict[Path, Reader] = {}
         self._sent = 0
         self._stop = False
+        self._asked: set[Path] = set()
 
     # --- what there is ------------------------------------------------------------------------------------
 
@@ -133,6 +135,7 @@ class Shipping:
         mains = [reader for reader in readers if reader.meta.role == "main"]
         for reader in mains[:-1]:
             self._ship(reader, with_end=True)  # an earlier run, which the last one continues
+        self._stop = False  # what was said to an earlier run is not meant for this one
         for reader in mains[-1:]:
             self._ship(reader, with_end=False)
         for reader in readers:
@@ -142,6 +145,16 @@ class Shipping:
             self._ship(reader, with_end=True)
         waiting = any(not acknowledged(reader) for reader in readers)
         return Step(self._sent, self._stop, waiting)
+
+    def stop_wanted(self) -> bool:
+        """Ask whether the script should end, for a time in which there is nothing to send and so no answer."""
+        readers = [reader for reader in self.readers() if reader.meta.role == "main" and not reader.meta.lease]
+        if not readers or layout.read_marks(readers[-1].folder).events == 0:
+            return False
+        try:
+            return self.post.call(JOURNAL_MARKS, task=self._task(readers[-1]), writer=readers[-1].meta.writer).stop
+        except (Discarded, NotFound):
+            return False
 
     def clean(self) -> bool:
         """Remove the folders of dead writers that are acknowledged; True when the task's folder is gone."""
@@ -155,7 +168,7 @@ class Shipping:
         for entry in self.folder.glob("*.tmp"):
             entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder / layout.FILES_FOLDER, ignore_errors=True)
-        for name in (layout.SHIP_LOG_FILE, layout.SHIP_LOCK_FILE):
+        for name in (layout.SHIP_LOG_FILE, layout.ELSEWHERE_FILE, layout.SHIP_LOCK_FILE):
             (self.folder / name).unlink(missing_ok=True)
         try:
             self.folder.rmdir()  # refuses when a new writer came meanwhile
@@ -167,14 +180,16 @@ class Shipping:
         cut = _Cut()
         while True:
             marks = layout.read_marks(reader.folder)
-            if marks.refused:
+            if marks.refused or not reader.folder.exists():
                 return
             batch = self._cut_batch(reader, marks, cut, with_end=with_end)
             if batch is None:
                 return
             try:
+                if self._was_deleted(reader, batch):
+                    raise IllegalMove(f"task {reader.meta.task} was deleted")
                 self._upload(batch.events)
-                answer = self.post.call(SHIP_JOURNAL, batch, task=reader.meta.task)
+                answer = self.post.call(SHIP_JOURNAL, batch, task=self._task(reader))
             except (Discarded, LeaseLost, NotFound, TooLarge, BadInput, Conflict, DigestMismatch) as error:
                 if not self._settle(reader, marks, batch, cut, error):
                     return
@@ -240,11 +255,47 @@ class Shipping:
         for digest in _digests(events):
             (self.folder / layout.FILES_FOLDER / digest).unlink(missing_ok=True)
 
+    # --- a task that was to be run over ------------------------------------------------------------------
+
+    def _task(self, reader: Reader) -> str:
+        elsewhere = layout.read_elsewhere(self.folder)
+        return elsewhere.task if elsewhere is not None else reader.meta.task
+
+    def _was_deleted(self, reader: Reader, batch: JournalBatch) -> bool:
+        """Whether the task to run over is gone. The server would swallow what comes for a deleted task, which
+        is right for the rest of an old run and wrong for a new one; so it is asked before the first batch.
+        """
+        if reader.folder in self._asked or not _runs_over(batch) or layout.read_elsewhere(self.folder) is not None:
+            return False
+        existed = False
+        try:
+            if self.post.call(JOURNAL_MARKS, task=reader.meta.task, writer=reader.meta.writer).stop:
+                existed = True  # aborted, or deleted
+                self.post.call(GET_TASK, task=reader.meta.task)
+        except NotFound:
+            self._asked.add(reader.folder)
+            return existed
+        except Discarded:
+            pass
+        self._asked.add(reader.folder)
+        return False
+
+    def _go_elsewhere(self, reader: Reader, batch: JournalBatch, text: str) -> bool:
+        """Somebody published, queued or deleted the task that this run took for its own: it gets a new one."""
+        if not _runs_over(batch) or reader.meta.lease or layout.read_elsewhere(self.folder) is not None:
+            return False
+        made = layout.Elsewhere(uuid.uuid4().hex, text)
+        layout.write_whole(self.folder / layout.ELSEWHERE_FILE, made)
+        self._note(f"task {reader.meta.task} cannot be run over ({text}); this run is task {made.task}")
+        return True
+
     # --- refusals -----------------------------------------------------------------------------------------
 
     def _settle(self, reader: Reader, marks: Marks, batch: JournalBatch, cut: _Cut, error: Exception) -> bool:
         """What a refusal means for this writer; True when the next cut may be tried at once."""
         text = str(error)
+        if isinstance(error, Discarded | LeaseLost | IllegalMove) and self._go_elsewhere(reader, batch, text):
+            return True
         match error:
             case Discarded():
                 self._refuse(reader, marks, f"discarded: {text}")
@@ -252,7 +303,7 @@ class Shipping:
                     shutil.rmtree(reader.folder, ignore_errors=True)
                 return False
             case NotFound():
-                return self._unknown_task(reader, marks, batch, text)
+                return self._unknown_task(reader, marks, text)
             case LeaseLost() | IllegalMove():
                 self._refuse(reader, marks, text)
                 return False
@@ -261,15 +312,13 @@ class Shipping:
             case _:
                 return self._adopt_marks(reader, marks, text)
 
-    def _unknown_task(self, reader: Reader, marks: Marks, batch: JournalBatch, text: str) -> bool:
+    def _unknown_task(self, reader: Reader, marks: Marks, text: str) -> bool:
         """A child's task appears when the main writer's `Opened` is applied. A main one's went missing: when it
         begins with `Opened` this is another server, which gets everything from the start.
         """
         if reader.meta.role != "main" or not reader.opened():
             if not any(other.meta.role == "main" for other in self.readers()):
                 self._note(f"task {reader.meta.task} is not known to the server (yet): {text}")
-            return False
-        if batch.events_start == 0 and not batch.events:
             return False
         if marks == Marks():
             self._refuse(reader, marks, text)
@@ -279,7 +328,13 @@ class Shipping:
 
     def _adopt_marks(self, reader: Reader, marks: Marks, text: str) -> bool:
         """A gap: the server has less (it was restored from a backup) or more than we think; it says how far."""
-        answer = self.post.call(JOURNAL_MARKS, task=reader.meta.task, writer=reader.meta.writer)
+        try:
+            answer = self.post.call(JOURNAL_MARKS, task=self._task(reader), writer=reader.meta.writer)
+        except NotFound as error:
+            return self._unknown_task(reader, marks, error.message)
+        except Discarded as error:
+            self._refuse(reader, marks, f"discarded: {error.message}")
+            return False
         fresh = Marks(events=answer.events, rows=answer.rows, console=answer.console)
         if fresh == Marks(events=marks.events, rows=marks.rows, console=marks.console):
             self._refuse(reader, marks, text)
@@ -299,7 +354,7 @@ class Shipping:
         self._note(f"record {batch.events_start} ({type(record).__name__}) was refused and is left out: {text}")
         empty = Edited(edit=TaskEdit(), time=time.time())
         alone = msgspec.structs.replace(batch, events=[empty], scalars=None, console=[])
-        answer = self.post.call(SHIP_JOURNAL, alone, task=reader.meta.task)
+        answer = self.post.call(SHIP_JOURNAL, alone, task=self._task(reader))
         self._acknowledge(reader, marks, alone, answer)
         return answer.events > marks.events
 
@@ -340,6 +395,12 @@ def unsent_bytes(reader: Reader) -> int:
     events = file_size(reader.folder / layout.EVENTS_FILE) if marks.events < reader.record_count() else 0
     console = sum(max(reader.console_size(s) - marks.console.get(s, 0), 0) for s in layout.STREAMS)
     return rows + events + console
+
+
+def _runs_over(batch: JournalBatch) -> bool:
+    """Whether it begins a run in a task that an earlier run had made."""
+    first = batch.events[0] if batch.events and batch.events_start == 0 else None
+    return isinstance(first, Opened) and first.mode != "new"
 
 
 def _digests(events: list[Record]) -> list[str]:

@@ -30,6 +30,7 @@ class Delivery:
     def __init__(self, task_folder: Path) -> None:
         self.task_folder = task_folder
         self._process: subprocess.Popen[bytes] | None = None
+        self.elsewhere: layout.Elsewhere | None = None  # the task that this run became instead
         self._once = threading.Lock()
         self._started = False
 
@@ -73,7 +74,9 @@ class Delivery:
         end = time.monotonic() + timeout
         pause = LOOK
         self.poke()
+        self.elsewhere = layout.read_elsewhere(self.task_folder)
         while not self.delivered(writer):
+            self.elsewhere = self.elsewhere or layout.read_elsewhere(self.task_folder)
             left = end - time.monotonic()
             gone = self._process is not None and self._process.poll() is not None
             if left <= 0 or gone or self.refused(writer):

@@ -289,6 +289,11 @@ class Session:
             )
         elif not self.delivery.wait(self.writer, end - time.monotonic()):
             self.notices.say(self._left_over())
+        moved = self.delivery.elsewhere
+        if moved is not None:
+            self.notices.say(
+                f"task {self.id} could not be run over ({moved.reason}): this run is task {moved.task}"
+            )
         self.delivery.leave()
 
     def _left_over(self) -> str:
