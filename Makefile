@@ -49,3 +49,7 @@ requirements: $(STAMP)
 
 clean:
 	rm -rf $(VENV) .demo
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+.PHONY: docs
