@@ -129,10 +129,8 @@ class TaskService:
 
         tasks, total = await self._db.read(work)
         if needs("metrics"):
-            summaries = await asyncio.gather(*(self._metrics.summaries(task.id) for task in tasks))
-            tasks = [
-                msgspec.structs.replace(task, metrics=told) for task, told in zip(tasks, summaries, strict=True)
-            ]
+            summaries = await self._metrics.summaries_of([task.id for task in tasks])
+            tasks = [msgspec.structs.replace(task, metrics=summaries.get(task.id, ())) for task in tasks]
         if fields:
             tasks = [_only(task, fields | ALWAYS) for task in tasks]
         return TaskList(tasks=tasks, total=total)
