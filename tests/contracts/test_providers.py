@@ -158,13 +158,15 @@ ESCAPES = """
 import os, signal, sys, time
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
+ready, tell = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print(os.getpid(), flush=True)
+        os.write(tell, b".")
         time.sleep(600)
     os._exit(0)
-os.wait()
+os.read(ready, 1)
 print("begun", flush=True)
 {end}
 """

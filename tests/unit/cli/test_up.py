@@ -52,8 +52,11 @@ class Up:
 
     def child(self, module: str) -> psutil.Process | None:
         for process in psutil.Process(self.process.pid).children():
-            if module in process.cmdline():
-                return process
+            try:
+                if module in process.cmdline():
+                    return process
+            except psutil.Error:
+                continue  # it is just dying
         return None
 
     def answers(self) -> bool:
@@ -96,7 +99,9 @@ def test_up_says_where_it_is_and_runs_a_task(start: Callable[..., Up], eventuall
     create = m.TaskCreate(name="a task", project="up tests", execution=Execution(command=("true",)))
     task = up.client.call(op.CREATE_TASK, create).id
     up.client.call(op.ENQUEUE_TASK, m.Enqueue(), task=task)
-    eventually(lambda: up.client.call(op.GET_TASK, task=task).status is Status.COMPLETED)
+    eventually(lambda: up.client.call(op.GET_TASK, task=task).status not in {Status.PENDING, Status.RUNNING})
+    ended = up.client.call(op.GET_TASK, task=task)
+    assert (ended.status, ended.status_reason) == (Status.COMPLETED, "")
     assert up.end(signal.SIGINT) == 130
 
 
@@ -154,10 +159,10 @@ def test_up_ships_what_earlier_runs_left(start: Callable[..., Up], tmp_path: Pat
     assert done.returncode == -signal.SIGKILL
     up = start("--no-worker")
 
-    def arrived() -> bool:
+    def counts() -> list[int]:
         found = up.client.call(op.QUERY_TASKS, m.TaskQuery(name="left behind")).tasks
-        return bool(found) and found[0].status is Status.FAILED
+        if not found or found[0].status is not Status.FAILED:
+            return []
+        return [series.count for series in found[0].metrics if series.title == "loss"]
 
-    eventually(arrived)
-    task = up.client.call(op.QUERY_TASKS, m.TaskQuery(name="left behind")).tasks[0]
-    assert [s.count for s in task.metrics if s.title == "loss"] == [100]
+    eventually(lambda: counts() == [100])

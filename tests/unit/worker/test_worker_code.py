@@ -103,29 +103,29 @@ new file mode 100644
     assert [field.console(task, "stdout") for task in tasks] == [f"{head(git, repository)} {repository}\n"] * 2
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"commit": "deadbeef" * 5}, "commit deadbeefdeadbeefdeadbeefdeadbeefdeadbeef is not in the repository"),
-        ({"commit": "--help"}, "expected 7 to 64 hexadecimal digits"),
-        ({"commit": "", "branch": "nowhere"}, "heads/nowhere is not in the repository"),
-        ({"commit": "", "branch": "--upload-pack=x"}, "is not the name of a tag or branch"),
-        ({"repository": "/no/such/repository"}, "/no/such/repository cannot be fetched"),
-        ({"repository": "https://user:secret@127.0.0.1:9/x.git"}, "127.0.0.1:9/x.git cannot be fetched"),
-        ({"entry_point": "missing.py"}, "entry point 'missing.py' is not in the workspace"),
-        ({"working_dir": "missing"}, "working directory 'missing' is not in the repository"),
-    ],
-)
-def test_code_that_cannot_be_had_is_named(
-    field: Any, repository: Path, git: Git, change: dict[str, str], reason: str
-) -> None:
-    field.worker()
+NOT_TO_BE_HAD = [
+    ({"commit": "deadbeef" * 5}, "commit deadbeefdeadbeefdeadbeefdeadbeefdeadbeef is not in the repository"),
+    ({"commit": "--help"}, "expected 7 to 64 hexadecimal digits"),
+    ({"commit": "", "branch": "nowhere"}, "heads/nowhere is not in the repository"),
+    ({"commit": "", "branch": "--upload-pack=x"}, "is not the name of a tag or branch"),
+    ({"repository": "/no/such/repository"}, "/no/such/repository cannot be fetched"),
+    ({"repository": "https://user:secret@127.0.0.1:9/x.git"}, "127.0.0.1:9/x.git cannot be fetched"),
+    ({"entry_point": "missing.py"}, "entry point 'missing.py' is not in the workspace"),
+    ({"working_dir": "missing"}, "working directory 'missing' is not in the repository"),
+]
+
+
+def test_code_that_cannot_be_had_is_named(field: Any, repository: Path, git: Git) -> None:
+    field.worker("w1", "--slots", "3")
     plain = {"repository": str(repository), "commit": head(git, repository), "entry_point": "train.py"}
-    task = field.enqueue(Execution(**{**plain, **change}))
-    ended = field.ended(task)
-    assert ended.status is Status.FAILED
-    assert reason in ended.status_reason
-    assert "secret" not in ended.status_reason + field.console(task)
+    tasks = [(field.enqueue(Execution(**{**plain, **change})), reason) for change, reason in NOT_TO_BE_HAD]
+    for task, reason in tasks:
+        ended = field.ended(task)
+        assert (ended.status, reason in ended.status_reason) == (Status.FAILED, True), (
+            reason,
+            ended.status_reason,
+        )
+        assert "secret" not in ended.status_reason + field.console(task)
 
 
 def test_changes_that_do_not_apply_name_their_file(field: Any, repository: Path, git: Git) -> None:

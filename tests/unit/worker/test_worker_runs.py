@@ -68,34 +68,37 @@ def test_slots_run_side_by_side(field: Any, tmp_path: Path) -> None:
     assert [field.ended(task).status for task in tasks] == [Status.COMPLETED] * 3
 
 
-@pytest.mark.parametrize(
-    ("execution", "reason"),
-    [
-        (Execution(diff="import sys; sys.exit(7)", entry_point="s.py"), "exit code 7"),
-        (Execution(diff="import os; os.kill(os.getpid(), 9)", entry_point="s.py"), "killed by signal 9"),
-        (Execution(), "neither a repository nor a script"),
-        (Execution(command=("no-such-program",)), "no-such-program"),
-        (
-            Execution(command=("true",), setup="echo broken; false; echo more"),
-            "the setup lines failed: exit code 1",
-        ),
-        (Execution(diff="1", entry_point="../../out.py"), "leads out of the workspace"),
-        (Execution(diff="1", entry_point="s.py", working_dir="../.."), "leads out of the workspace"),
-        (Execution(diff="1", entry_point="-m os; x"), "expected '-m package.module'"),
-        (Execution(command=("true",), variables={"LD_PRELOAD": "x.so"}), "LD_PRELOAD"),
-        (Execution(command=("true",), variables={"PYTHONSTARTUP": "x"}), "PYTHONSTARTUP"),
-        (Execution(command=("true",), variables={"TASKLOOM_API_KEY": "x"}), "TASKLOOM_API_KEY"),
-        (Execution(command=("true",), variables={"A B": "x"}), "'A B'"),
-        (Execution(command=("true",), resources=Resources(gpus=512)), "512 GPUs"),
-        (Execution(repository="ext::sh -c touch% /tmp/x", commit="a" * 40, entry_point="s.py"), "ext::sh"),
-        (Execution(repository="--upload-pack=touch x", commit="a" * 40, entry_point="s.py"), "not an address"),
-    ],
-)
-def test_what_cannot_run_fails_with_a_reason_that_names_it(field: Any, execution: Execution, reason: str) -> None:
-    field.worker()
-    ended = field.ended(field.enqueue(execution))
-    assert ended.status is Status.FAILED
-    assert reason in ended.status_reason
+REFUSED = [
+    (Execution(diff="import sys; sys.exit(7)", entry_point="s.py"), "exit code 7"),
+    (Execution(diff="import os; os.kill(os.getpid(), 9)", entry_point="s.py"), "killed by signal 9"),
+    (Execution(), "neither a repository nor a script"),
+    (Execution(command=("no-such-program",)), "no-such-program"),
+    (
+        Execution(command=("true",), setup="echo broken; false; echo more"),
+        "the setup lines failed: exit code 1",
+    ),
+    (Execution(diff="1", entry_point="../../out.py"), "leads out of the workspace"),
+    (Execution(diff="1", entry_point="s.py", working_dir="../.."), "leads out of the workspace"),
+    (Execution(diff="1", entry_point="-m os; x"), "expected '-m package.module'"),
+    (Execution(command=("true",), variables={"LD_PRELOAD": "x.so"}), "LD_PRELOAD"),
+    (Execution(command=("true",), variables={"PYTHONSTARTUP": "x"}), "PYTHONSTARTUP"),
+    (Execution(command=("true",), variables={"TASKLOOM_API_KEY": "x"}), "TASKLOOM_API_KEY"),
+    (Execution(command=("true",), variables={"A B": "x"}), "'A B'"),
+    (Execution(command=("true",), resources=Resources(gpus=512)), "512 GPUs"),
+    (Execution(repository="ext::sh -c touch% /tmp/x", commit="a" * 40, entry_point="s.py"), "ext::sh"),
+    (Execution(repository="--upload-pack=touch x", commit="a" * 40, entry_point="s.py"), "not an address"),
+]
+
+
+def test_what_cannot_run_fails_with_a_reason_that_names_it(field: Any) -> None:
+    field.worker("w1", "--slots", "3")
+    tasks = [(field.enqueue(execution), reason) for execution, reason in REFUSED]
+    for task, reason in tasks:
+        ended = field.ended(task)
+        assert (ended.status, reason in ended.status_reason) == (Status.FAILED, True), (
+            reason,
+            ended.status_reason,
+        )
 
 
 def test_what_the_script_left_running_is_ended_with_it(field: Any) -> None:
