@@ -13,14 +13,15 @@ import platform
 import time
 from collections.abc import AsyncIterator
 from functools import cache
+from importlib.metadata import version
 from typing import Protocol
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from taskloom import __version__
 from taskloom.domain.errors import Conflict, ServerFault, Unavailable
+from taskloom.domain.version import VERSION
 from taskloom.server.accounts.routes import handlers as account_handlers
 from taskloom.server.accounts.service import AccountService
 from taskloom.server.artifacts.routes import handlers as artifact_handlers
@@ -46,7 +47,7 @@ from taskloom.wire.operations import OPERATIONS
 
 KEEP_ALIVE = 15.0  # seconds between two comments on a quiet event stream
 LOOK_AT_KEY = 1.0  # seconds after which a stream of a revoked key ends
-VERSION = __version__
+VERSION = version("taskloom")
 
 
 class Service(Protocol):
