@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskloom.domain.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from taskloom.domain.errors import TaskloomError
     from taskloom.domain.task import TaskType
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from taskloom.sdk.models import InputModel, Model, OutputModel
     from taskloom.sdk.task import Task
 
-__version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "InputModel",

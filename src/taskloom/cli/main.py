@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from taskloom.domain.errors import Forbidden, ServerAway, TaskloomError, Unauthorized
+from taskloom.domain.version import VERSION
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_DATA, ENV_URL
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -82,9 +82,7 @@ def wanted_command(words: Sequence[str]) -> str:
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        from taskloom.cli.version import installed_version
-
-        print(f"taskloom {installed_version()}")
+        print(f"taskloom {VERSION}")
         raise typer.Exit(OK)
 
 
@@ -118,8 +116,6 @@ def build_app(wanted: str = "") -> typer.Typer:
     for name in names:
         entry = COMMANDS[name]
         place = f"taskloom.cli.{entry.module}"
-        if importlib.util.find_spec(place) is None:
-            continue
         found = getattr(importlib.import_module(place), entry.attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, hidden=entry.hidden)

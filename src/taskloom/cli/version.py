@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as distribution_version
 from typing import Annotated
 
 import typer
 
 from taskloom.cli.output import JsonFlag, print_fields, print_json
+from taskloom.domain.version import VERSION
 
 
 def version(
@@ -20,9 +19,9 @@ def version(
     """Show the version installed here and, with --server, the server's."""
     if not server:
         if json:
-            print_json({"version": installed_version()})
+            print_json({"version": VERSION})
         else:
-            print_fields([("taskloom", installed_version())])
+            print_fields([("taskloom", VERSION)])
         return
     from taskloom.cli import connect
     from taskloom.wire import operations as op
@@ -30,21 +29,13 @@ def version(
     with connect.server() as client:
         info, url = client.call(op.SERVER_INFO), client.address.url
     if json:
-        print_json({"version": installed_version(), "url": url, "server": info})
+        print_json({"version": VERSION, "url": url, "server": info})
         return
     print_fields(
         [
-            ("taskloom", installed_version()),
+            ("taskloom", VERSION),
             ("server", f"{info.version} at {url}"),
             ("database", info.database),
             ("you are", f"{info.user} ({info.role})"),
         ]
     )
-
-
-def installed_version() -> str:
-    """The version of the installed package, or that of an unpacked source tree."""
-    try:
-        return distribution_version("taskloom")
-    except PackageNotFoundError:
-        return "0+source"

@@ -26,6 +26,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     branch, tag, commit   what to check out; `commit` wins over `tag`, `tag` over `branch`
     entry_point  script path relative to `working_dir`, or `-m package.module`
     working_dir  relative to the root of the repository; `.` is the root
+    import_paths folders of the repository, relative to its root, that the script imported from besides its own
     diff         unified diff against `commit`; without a repository the whole script
     packages     text of a requirements.txt; `#` lines carry origins that pip cannot express
     python       version that recorded the task, such as `3.11.7`
@@ -42,6 +43,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     commit: str = ""
     entry_point: str = ""
     working_dir: str = "."
+    import_paths: tuple[str, ...] = ()
     diff: str = ""
     packages: str = ""
     python: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ class Ending:
     def __init__(self, finish: Callable[[Outcome], None]) -> None:
         self._finish = finish
         self._outcome: Outcome | None = None
+        self._interrupted = False
         self._exits: list[SystemExit] = []
         self._bottom: FrameType | None = None
         self._pid = os.getpid()
@@ -79,6 +81,7 @@ class Ending:
     def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() == self._pid:
             self._outcome = outcome_of(kind, error, trace)
+            self._interrupted = issubclass(kind, KeyboardInterrupt)
         self._old_excepthook(kind, error, trace)
 
     def _on_exit(self, code: Any = None) -> NoReturn:
@@ -98,8 +101,11 @@ class Ending:
         os.kill(os.getpid(), signal.SIGTERM)  # the status that everybody expects of a terminated process
 
     def _on_end(self) -> None:
-        if os.getpid() == self._pid:
-            self._finish(self._outcome or self._exit_outcome())
+        if os.getpid() != self._pid:
+            return
+        self._finish(self._outcome or self._exit_outcome())
+        if self._interrupted:
+            _interrupt_again()
 
     def _exit_outcome(self) -> Outcome:
         if not self._exits or not self._left_uncaught(self._exits[0]):
@@ -117,6 +123,15 @@ class Ending:
         if trace is None or self._bottom is None:
             return True
         return trace.tb_frame is self._bottom and self._bottom.f_lineno == trace.tb_lineno
+
+
+def _interrupt_again() -> None:
+    """Python ends an interrupted program with the status of SIGINT if the last text it ran ended so.
+
+    Whatever we import at the end runs text, too (named tuples, data classes), and made it forget.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")  # noqa: S102 - the text is here
 
 
 def outcome_of(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Outcome:

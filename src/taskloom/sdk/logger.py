@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, SupportsIndex, cast
 
 from taskloom.domain.errors import BadInput, TaskloomError
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, SINGLE_VALUE, SINGLE_VALUE_TITLE
@@ -24,11 +24,21 @@ from taskloom.wire.records import Plotted
 
 if TYPE_CHECKING:
     from taskloom.sdk.notices import Notices
-    from taskloom.sdk.session import Session
 
 LONGEST_NAME = 1024  # characters of a title or series
 
 _now = time.time
+
+
+class Home(Protocol):
+    """The live task that a logger reports for: who ships its journal, and whether what it prints is recorded."""
+
+    closed: bool
+    stdout_recorded: bool
+
+    def poke(self) -> None: ...
+
+    def wait_shipped(self, timeout: float) -> bool: ...
 
 
 class Logger:
@@ -38,7 +48,8 @@ class Logger:
     value: anything that `float()` takes (also numpy and torch scalars); NaN and infinities are kept.
     """
 
-    def __init__(self, writer: Writer, notices: Notices) -> None:
+    def __init__(self, writer: Writer, notices: Notices, home: Home | None = None) -> None:
+        self._home = home
         self._writer = writer
         self._notices = notices
         self._numbers = writer.numbers
@@ -132,10 +143,7 @@ class Logger:
                 file.write(f"{prefix}{line}".encode(errors="replace"))
 
     def _prints_recorded(self) -> bool:
-        from taskloom.sdk.session import current
-
-        session = current.session
-        return session is not None and session.writer is self._writer and session.stdout_recorded
+        return self._home is not None and not self._home.closed and self._home.stdout_recorded
 
     # --- plots --------------------------------------------------------------------------------------------
 
@@ -282,20 +290,13 @@ class Logger:
 
     def flush(self, wait: bool = False) -> bool:
         """Have everything sent now. Recorded it is already; `wait` waits for the server (10 s at most)."""
-        session = self._session()
-        if session is None:
+        if self._home is None or self._home.closed:
             return True
-        session.poke()
-        return session.wait_shipped(10.0) if wait else True
+        self._home.poke()
+        return self._home.wait_shipped(10.0) if wait else True
 
     def set_default_upload_destination(self, uri: str) -> None:
         """Accepted for scripts that call it; results are kept by the server, artifacts where the task says."""
-
-    def _session(self) -> Session | None:
-        from taskloom.sdk.session import current
-
-        session = current.session
-        return session if session is not None and session.writer is self._writer else None
 
 
 def _number(value: Any) -> float:

@@ -105,7 +105,7 @@ class Session:
         self._capture: threading.Thread | None = None
         self._ending = Ending(self.close)
         self.writer = self._open_writer()
-        self.logger = Logger(self.writer, notices)
+        self.logger = Logger(self.writer, notices, self)
         self.delivery = Delivery(self.writer.task_folder)
 
     def _open_writer(self) -> Writer:

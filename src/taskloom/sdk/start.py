@@ -271,8 +271,8 @@ def _watch(session: Session, wish: Wish) -> None:
     _watch_console(session, wish)
     _watch_arguments(session, wish)
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
-    git = wanted(wish.frameworks, "detect_repository")
-    session.in_background(lambda: _capture(session, git, machine))
+    code = wanted(wish.frameworks, "detect_repository")
+    session.in_background(lambda: _capture(session, code, machine))
 
 
 def _watch_console(session: Session, wish: Wish) -> None:
@@ -318,18 +318,20 @@ class _Undo:
         self.hook.undo()
 
 
-def _capture(session: Session, git: bool, machine: bool) -> None:
+def _capture(session: Session, code: bool, machine: bool) -> None:
     session.deliver()
     if machine:
         _sample(session)
     if session.identity.lease:
         return  # the worker runs what is written down; it stays as it is
+    if not code:
+        session.edit(TaskEdit(execution={"python": _python()}))
+        return
     script = script_path()
     with session.notices.boundary("the code could not be captured"):
         from taskloom.sdk.capture.git import capture_code
 
-        fields = capture_code(script, Path.cwd()) if git else {"python": _python()}
-        session.edit(TaskEdit(execution=fields))
+        session.edit(TaskEdit(execution=capture_code(script, Path.cwd())))
     with session.notices.boundary("the packages could not be captured"):
         from taskloom.sdk.capture.packages import capture_packages
 

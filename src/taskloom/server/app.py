@@ -13,7 +13,6 @@ import platform
 import time
 from collections.abc import AsyncIterator
 from functools import cache
-from importlib.metadata import version
 from typing import Protocol
 
 import msgspec
@@ -47,7 +46,6 @@ from taskloom.wire.operations import OPERATIONS
 
 KEEP_ALIVE = 15.0  # seconds between two comments on a quiet event stream
 LOOK_AT_KEY = 1.0  # seconds after which a stream of a revoked key ends
-VERSION = version("taskloom")
 
 
 class Service(Protocol):

@@ -19,11 +19,11 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from taskloom.domain.errors import BadInput, Conflict, TaskloomError
 from taskloom.domain.queue import Machine
+from taskloom.domain.version import VERSION
 from taskloom.providers.local import LocalProvider
 from taskloom.wire.client import Address
 from taskloom.wire.messages import WorkerRegister
@@ -187,7 +187,7 @@ class Daemon:
             queues=settings.queues,
             slots=settings.slots,
             machine=self._look(),
-            version=version("taskloom"),
+            version=VERSION,
             create_queues=True,
         )
         await client.call(REGISTER_WORKER, body)

@@ -68,6 +68,7 @@ class Workspaces:
                 "PYTHONUNBUFFERED": "1",
                 **variables,
                 **environment.variables(path),
+                **_import_paths(execution, workspace),
                 **given,
             }
             yield Prepared(
@@ -105,3 +106,11 @@ class Workspaces:
             return
         async with self._environments.use(execution.packages, execution.python, steps) as environment:
             yield environment
+
+
+def _import_paths(execution: Execution, workspace: Path) -> dict[str, str]:
+    """PYTHONPATH with the folders of the repository that the recorded script imported from."""
+    paths = [inside(workspace, path, "import path") for path in execution.import_paths]
+    if any(os.pathsep in str(path) for path in paths):
+        raise PrepareFailed(f"an import path holds {os.pathsep!r}: {execution.import_paths}")
+    return {"PYTHONPATH": os.pathsep.join(map(str, paths))} if paths else {}

@@ -89,10 +89,22 @@ def test_a_clean_checkout_is_told_by_its_commit_alone(repo: Repository):
         "branch": "main",
         "commit": repo.git("rev-parse", "HEAD"),
         "diff": "",
+        "import_paths": (),
         "entry_point": "train.py",
         "working_dir": ".",
     }
     assert msgspec.convert(found, Execution).commit == found["commit"]
+
+
+def test_source_folders_on_pythons_path_are_told(repo: Repository, monkeypatch: pytest.MonkeyPatch):
+    inside, elsewhere = repo.tree / "src", repo.base / "elsewhere"
+    for folder in (inside, elsewhere):
+        folder.mkdir()
+    environment = repo.tree / "environment" / "site-packages"
+    environment.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(repo.tree / "environment"))
+    monkeypatch.setattr(sys, "path", [str(repo.tree), str(elsewhere), str(inside), str(environment), *sys.path])
+    assert repo.capture()["import_paths"] == ("src",)
 
 
 def staged_and_unstaged(repo: Repository) -> None:

@@ -226,3 +226,24 @@ def test_credentials_never_reach_a_log(text: str, shown: str) -> None:
 def test_the_workspace_keeps_no_credentials() -> None:
     assert without_credentials("https://me:pw@example.org:8443/x.git") == "https://example.org:8443/x.git"
     assert without_credentials("git@example.org:x.git") == "git@example.org:x.git"
+
+
+def test_folders_that_the_script_imported_from_are_on_the_childs_path(
+    field: Any, repository: Path, git: Git
+) -> None:
+    (repository / "src" / "helper_of_mine").mkdir(parents=True)
+    (repository / "src" / "helper_of_mine" / "__init__.py").write_text("WORD = 'from the source folder'\n")
+    (repository / "run.py").write_text("import helper_of_mine\nprint(helper_of_mine.WORD)\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "a source folder")
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    field.worker()
+    task = field.enqueue(
+        Execution(repository=str(repository), commit=commit, entry_point="run.py", import_paths=("src",))
+    )
+    assert field.ended(task).status == "completed"
+    assert field.console(task, "stdout") == "from the source folder\n"
+    outside = field.enqueue(
+        Execution(repository=str(repository), commit=commit, entry_point="run.py", import_paths=("../..",))
+    )
+    assert "leads out of the workspace" in field.ended(outside).status_reason

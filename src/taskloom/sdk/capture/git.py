@@ -179,8 +179,26 @@ def _from_repository(git: _Git, script: Path, cwd: Path) -> dict[str, Any]:
         "branch": branch,
         "commit": commit,
         "diff": diff,
+        "import_paths": _import_paths(git.folder, script),
         **_entry(git.folder, script, cwd),
     }
+
+
+def _import_paths(root: Path, script: Path) -> tuple[str, ...]:
+    """Folders of the repository on Python's path besides the script's own: those of editable installs, mostly.
+
+    What is installed inside the repository, a virtual environment, is no part of its code; Taskloom itself is
+    what the worker brings.
+    """
+    found: dict[str, None] = {}
+    own = Path(__file__).resolve().parents[3]
+    for entry in sys.path:
+        path = Path(entry).resolve() if entry else None
+        if path is None or path in {script.parent, own} or not path.is_relative_to(root) or not path.is_dir():
+            continue
+        if not any(path.is_relative_to(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)):
+            found[os.path.relpath(path, root)] = None
+    return tuple(found)
 
 
 def _changes(git: _Git, base: str, script: Path) -> str:

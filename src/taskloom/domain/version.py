@@ -1,0 +1,3 @@
+"""The version of Taskloom; the package's own description reads it here."""
+
+VERSION = "0.1.0"
