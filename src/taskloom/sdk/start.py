@@ -255,7 +255,7 @@ def _announce(session: Session) -> None:
         address = find_address()
         if address is not None:
             session.notices.say(f"{what}: {address.url}/tasks/{session.id}")
-        else:
+        elif not session.identity.lease:
             session.notices.say(f"{what}: no server is configured, its journal is {session.writer.task_folder}")
 
 
