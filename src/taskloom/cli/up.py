@@ -165,10 +165,10 @@ class Supervisor:
 
     def _server_words(self) -> list[str]:
         place = ["--data", str(self._data), "--host", self._host, "--port", str(self._port)]
-        return ["-m", "taskloom.server", *place]
+        return ["-P", "-m", "taskloom.server", *place]
 
     def _worker_argv(self, words: list[str]) -> list[str]:
-        return ["-m", "taskloom.cli.worker", "--data", str(self._data), *words]
+        return ["-P", "-m", "taskloom.cli.worker", "--data", str(self._data), *words]
 
     def _worker_environ(self, url: str) -> dict[str, str]:
         """This server, whatever the person's own environment says."""
@@ -206,7 +206,7 @@ async def ship_waiting(data: Path, environ: Mapping[str, str]) -> None:
 
     async def ship(folder: Path) -> None:
         async with room:
-            argv = ("-m", "taskloom.journal.shipper", str(folder))
+            argv = ("-P", "-m", "taskloom.journal.shipper", str(folder))
             quiet = asyncio.subprocess.DEVNULL
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *argv, stdin=quiet, stdout=quiet, env=dict(environ), start_new_session=True

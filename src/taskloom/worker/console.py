@@ -91,6 +91,7 @@ class Console:
     async def _ship(self) -> None:
         self._shipper = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # the folder that the worker was started in holds no modules of ours
             "-m",
             "taskloom.journal.shipper",
             str(self._folder.journal),
