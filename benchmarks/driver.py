@@ -27,7 +27,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PEERS_FILE = HERE / "peers.py"
 ALL = ("taskloom", "trackio", "tensorboard", "goodseed", "clearml")
-PATIENCE = 120.0  # seconds that one process may take
+PATIENCE = 75.0  # seconds that one process may take
 MILLION = 1_000_000
 READY = re.compile(r"https?://\S+")
 PR_SET_CHILD_SUBREAPER = 36
@@ -44,7 +44,7 @@ CALLS = {  # of one value and of twenty, so that nobody takes minutes
     "trackio": (20_000, 5_000),
     "tensorboard": (20_000, 5_000),
     "goodseed": (20_000, 3_000),
-    "clearml": (1_000, 100),
+    "clearml": (500, 50),
 }
 
 
