@@ -40,10 +40,14 @@ def to_json(figure: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Lists, dictionaries, numbers and text only; NaN and infinities become null, as plotly draws gaps."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float):  # also numpy's float64, which is one and cannot be written as one
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return {str(name): plain(inner) for name, inner in items}

@@ -93,8 +93,14 @@ class Logger:
             self._writer.scalars(pairs, place, _now())
             self._newest = max(self._newest, place)
         except Exception:
-            items = values.items() if isinstance(values, Mapping) else [("", values)]  # pyright: ignore[reportUnnecessaryIsInstance]
-            for series, value in items:
+            given: Any = values
+            if not isinstance(given, Mapping):
+                said = f"expected a dictionary of values, got {type(given).__name__}"
+                self._notices.once(
+                    ("scalars", str(title)[:80]), f"scalars {str(title)[:80]!r} are not recorded: {said}"
+                )
+                return
+            for series, value in cast("Mapping[Any, Any]", given).items():
                 self._report_slowly(title, series, value, iteration)
 
     def report_single_value(self, name: str, value: SupportsFloat) -> None:
@@ -108,9 +114,10 @@ class Logger:
     def _report_slowly(self, title: str, series: str, value: Any, iteration: Any, *, offset: bool = True) -> None:
         topic = (str(title)[:80], str(series)[:80])
         try:
-            number = self._numbers.get((title, series))
+            names = _text(title, "title"), _text(series, "series")
+            number = self._numbers.get(names)
             if number is None:
-                number = self._writer.name_series(_text(title, "title"), _text(series, "series"))
+                number = self._writer.name_series(*names)
             place = _whole(iteration) + (self.iteration_offset if offset else 0)
             if not MIN_ITERATION <= place <= MAX_ITERATION:
                 raise BadInput(f"iteration {place}: expected a whole number of 64 bits")
