@@ -45,7 +45,7 @@ def pack(task_folder: Path) -> Path:
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for path in sorted(task_folder.rglob("*")):
                 name = path.relative_to(task_folder).as_posix()
-                if path.is_file() and _expected(name):
+                if path.is_file() and not path.is_symlink() and _expected(name):
                     archive.write(path, name)
         fresh.chmod(0o600)
         fresh.replace(target)

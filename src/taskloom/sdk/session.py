@@ -50,6 +50,7 @@ ENV_OFFLINE = "TASKLOOM_OFFLINE"
 OFFLINE_FOLDER = "offline"
 CLOSE_TIMEOUT = 10.0
 YIELD = 0.005
+WATCHER_STOP = 0.5  # a child that lives on keeps its console open; what is printed by now is taken much sooner
 NO_SERVER = (
     "no server is configured: start one with `taskloom up`, or set TASKLOOM_URL and TASKLOOM_API_KEY "
     "(or TASKLOOM_DATA, when the server's data folder is not the default one)"
@@ -254,7 +255,7 @@ class Session:
             self._capture.join(max(end - time.monotonic(), 0.0) / 2)
         for watcher in reversed(self._watchers):
             with self.notices.boundary("a watcher could not be stopped"):
-                watcher.stop(min(2.0, max(end - time.monotonic(), 0.1)))
+                watcher.stop(min(WATCHER_STOP, max(end - time.monotonic(), 0.1)))
         self._ending.undo()
         for name, value in self._environment.items():
             if value is None:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import House, HouseProcess
 
 from taskloom.domain.task import Task
 from taskloom.journal.shipper import pending, ship_all
 from taskloom.wire.client import Address
 from taskloom.wire.messages import ConsoleQuery, MoveRequest, TaskQuery
 from taskloom.wire.operations import ABORT_TASK, GET_CONSOLE, GET_TASK, LIST_SERIES, QUERY_TASKS
-from tests.conftest import House, HouseProcess
 
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
