@@ -103,6 +103,14 @@ def test_imports_for_type_checkers_do_not_count(site: Site):
     assert site.capture("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import alpha\n") == []
 
 
+def test_what_runs_when_nobody_checks_types_counts(site: Site):
+    """The other branch, a negated test, and what comes after them."""
+    either = "import typing\nif typing.TYPE_CHECKING:\n    import alpha\nelse:\n    import beta\n"
+    assert [line.partition("==")[0] for line in site.capture(either)] == ["Py-Beta"]
+    negated = "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import alpha\nfrom beta import *\n"
+    assert [line.partition("==")[0] for line in site.capture(negated)] == ["alpha", "Py-Beta"]
+
+
 def test_own_modules_are_followed_and_not_listed(site: Site):
     site.write("parts/__init__.py", "from . import one\n")
     site.write("parts/one.py", "from .sub.two import x\n")

@@ -14,8 +14,8 @@ sources are scanned by lines instead of parsed, and only the folders of packages
 
 from __future__ import annotations
 
-import ast
 import configparser
+import dis
 import json
 import os
 import platform
@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PathDistribution
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,8 @@ from taskloom.sdk.capture.git import GitTrouble, chosen_remote, last_pushed, str
 MAX_FILES = 400
 MAX_PARSED = 128 << 10  # bytes of one source file; parsing holds the interpreter for about 1 ms per 8 KiB
 _IMPORT_LINE = re.compile(rb"^[ \t]*(?:import|from)[ \t]+([A-Za-z_][\w.]*)", re.MULTILINE)
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
+_BETWEEN = frozenset({"CACHE", "TO_BOOL", "NOT_TAKEN", "COPY", "EXTENDED_ARG"})  # may stand between the others
 _INDEX_VARIABLES = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"),
     *("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX"),
@@ -142,37 +144,50 @@ def _imports(file: Path, package: str) -> Iterator[str]:
         if len(source) > MAX_PARSED:
             yield from (name.decode() for name in set(_IMPORT_LINE.findall(source)))
             return
-        tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError, RecursionError):
+        code = compile(source, str(file), "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
-    for node in _import_nodes(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+    for name, level, members in _import_statements(code):
+        if not members and not level:
+            yield name
             continue
-        start = _relative_start(package, node.level)
+        start = _relative_start(package, level)
         if start is None:
             continue
-        module = ".".join(part for part in (start, node.module) if part)
+        module = ".".join(part for part in (start, name) if part)
         if module:
             yield module
-        yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names if alias.name != "*")
+        yield from (f"{module}.{member}".lstrip(".") for member in members if member != "*")
 
 
-def _import_nodes(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Every import statement; those for type checkers alone are skipped, and expressions never looked into."""
-    waiting: list[ast.AST] = [tree]
+def _import_statements(whole: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """(module, level, members) of every import; those for type checkers alone are skipped.
+
+    Read from compiled code and not from a tree: building trees in two threads at once breaks both (a fault
+    of CPython 3.11), and the script's own may be the other one.
+    """
+    waiting = [whole]
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            waiting.extend(node.orelse)
-        elif isinstance(node, ast.mod | ast.stmt | ast.ExceptHandler | ast.match_case):
-            waiting.extend(
-                child
-                for child in ast.iter_child_nodes(node)
-                if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
-            )
+        code = waiting.pop()
+        waiting += [const for const in code.co_consts if isinstance(const, CodeType)]
+        if _IMPORT_NAME in code.co_code[::2]:
+            yield from _imports_of(code)
+
+
+def _imports_of(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    seen: list[Any] = [None, None]  # arguments of the last two instructions: level and members
+    skip_to, for_checkers = 0, False
+    for step in dis.get_instructions(code):
+        if step.offset < skip_to:
+            continue
+        if step.opname == "IMPORT_NAME":
+            level, members = seen
+            yield str(step.argval), int(level or 0), tuple(members or ())
+        if for_checkers and "JUMP" in step.opname and step.opname.endswith("IF_FALSE"):
+            skip_to = int(step.argval)
+        if step.opname not in _BETWEEN:
+            for_checkers = step.argval == "TYPE_CHECKING"
+            seen = [seen[1], step.argval]
 
 
 def _relative_start(package: str, level: int) -> str | None:
