@@ -22,7 +22,7 @@ from taskloom.domain.project import check_name, check_project, check_tag
 from taskloom.domain.status import Status
 from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
 from taskloom.journal import layout
-from taskloom.sdk.capture.arguments import ArgumentHook
+from taskloom.sdk.capture.arguments import ArgumentHook, names_a_secret
 from taskloom.sdk.capture.console import ConsoleTee
 from taskloom.sdk.history import History, LastRun, reuse_seconds
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
@@ -272,7 +272,9 @@ def _watch(session: Session, wish: Wish) -> None:
     _watch_arguments(session, wish)
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
     code = wanted(wish.frameworks, "detect_repository")
-    session.in_background(lambda: _capture(session, code, machine))
+    # Asked for here: at the end of a script Python has forgotten its file, and the script may change its folder.
+    script, folder = script_path(), Path.cwd()
+    session.in_background(lambda: _capture(session, code, script, folder, machine))
 
 
 def _watch_console(session: Session, wish: Wish) -> None:
@@ -293,8 +295,10 @@ def _watch_arguments(session: Session, wish: Wish) -> None:
     if wish.arguments is False or (not session.owner and not session.identity.lease):
         return
     with session.notices.boundary("arguments could not be captured"):
+        argv = tuple(sys.argv[1:])
 
         def report(found: dict[str, Parameter]) -> None:
+            watched.reported = True
             if session.owner:
                 with session.notices.boundary("arguments could not be recorded"):
                     session.edit(TaskEdit(parameters={ARGS_SECTION: dict(found)}))
@@ -304,21 +308,39 @@ def _watch_arguments(session: Session, wish: Wish) -> None:
 
         options = wish.arguments if isinstance(wish.arguments, bool) else dict(wish.arguments)
         hook = ArgumentHook(report, overrides, options)
+        watched = _Arguments(session, hook, argv)
         hook.install()
-        session.watch(_Undo(hook))
+        if hook.parsed_early:
+            watched.keep_command_line()
+        session.watch(watched)
 
 
-@dataclass(frozen=True)
-class _Undo:
-    """A hook as a watcher: stopping it takes no time."""
+@dataclass
+class _Arguments:
+    """The argument hook as a watcher. The command line itself is recorded where parameters cannot stand for it:
+    it was parsed before the hook was there, or the script reads it without a parser.
+    """
 
-    hook: Any
+    session: Session
+    hook: ArgumentHook
+    argv: tuple[str, ...]
+    reported: bool = False
+
+    def keep_command_line(self) -> None:
+        if not self.argv or not self.session.owner or self.session.identity.lease:
+            return
+        if names_a_secret(self.argv):
+            self.session.notices.say("the command line is not recorded, since it holds a secret")
+            return
+        self.session.edit(TaskEdit(execution={"arguments": self.argv}))
 
     def stop(self, timeout: float) -> None:
+        if not self.reported:
+            self.keep_command_line()
         self.hook.undo()
 
 
-def _capture(session: Session, code: bool, machine: bool) -> None:
+def _capture(session: Session, code: bool, script: Path | None, folder: Path, machine: bool) -> None:
     session.deliver()
     if machine:
         _sample(session)
@@ -327,11 +349,10 @@ def _capture(session: Session, code: bool, machine: bool) -> None:
     if not code:
         session.edit(TaskEdit(execution={"python": _python()}))
         return
-    script = script_path()
     with session.notices.boundary("the code could not be captured"):
         from taskloom.sdk.capture.git import capture_code
 
-        session.edit(TaskEdit(execution=capture_code(script, Path.cwd())))
+        session.edit(TaskEdit(execution=capture_code(script, folder)))
     with session.notices.boundary("the packages could not be captured"):
         from taskloom.sdk.capture.packages import capture_packages
 

@@ -30,4 +30,5 @@ match how:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
     case "_exit":
+        time.sleep(1)  # so that the companion process has been started
         os._exit(0)

@@ -190,6 +190,12 @@ class ArgumentHook:
             self._tell(found)
 
 
+def names_a_secret(argv: Sequence[str]) -> bool:
+    """Whether an option of this command line is one whose value nobody should keep (`--api-key`)."""
+    options = (word.lstrip("-").partition("=")[0] for word in argv if word.startswith("-"))
+    return any(_SECRET.search(option.replace("-", "_")) for option in options)
+
+
 # --- reading a parser --------------------------------------------------------------------------------------
 
 _TALK = (
