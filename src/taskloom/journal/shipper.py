@@ -2,7 +2,7 @@
 
 A process and not a thread, so that it takes no time from the script and survives its death: it then writes
 the script's end in its place and finishes the delivery. It wakes every second, or at once when a byte comes
-on its standard input. While a writer lives it tries for ever; afterwards for a bounded time, then it leaves
+on its standard input. What earlier runs left behind it sends, too, when its own script has nothing to send. While a writer lives it tries for ever; afterwards for a bounded time, then it leaves
 the journal to the next shipper. It hears a stop from the server and passes it on as SIGTERM.
 `ship_all` and `pending` are the same for a person who asks.
 """
@@ -189,6 +189,7 @@ class Companion:
         self._backoff = FIRST_BACKOFF
         self._stopped: set[str] = set()
         self._listen_at = 0.0
+        self._left_behind: list[PendingJournal] | None = None
 
     def run(self) -> int:
         lock = self._lock()
@@ -198,6 +199,11 @@ class Companion:
             self._deliver()
         finally:
             os.close(lock)
+        try:
+            while self._shipping is not None and self._help(self._shipping):
+                pass
+        except Exception as error:  # the shipper's own boundary: what is left waits for the next one
+            self._log(f"journals of earlier runs: {type(error).__name__}: {error}")
         return 0
 
     def _lock(self) -> int | None:
@@ -236,6 +242,8 @@ class Companion:
             if step.stop or (not step.sent and self._time_to_listen() and shipping.stop_wanted()):
                 self._pass_on_stop()
             self._backoff = FIRST_BACKOFF
+            if not step.sent and not step.waiting:
+                self._help(shipping)
             gone = shipping.clean()
             return WAKE, gone or not (step.waiting or self._anyone_alive())
         except _LATER as error:
@@ -251,6 +259,19 @@ class Companion:
         except Exception as error:  # the shipper's loop outlives its own faults; the journal is still there
             self._log(f"fault in the shipper: {type(error).__name__}: {error}")
             return self._later(error), False
+
+    def _help(self, shipping: Shipping) -> bool:
+        """Send one journal that an earlier run left behind, when our own has nothing to send; False: none left."""
+        if self._left_behind is None:
+            self._left_behind = [
+                journal
+                for journal in pending(self.folder.parent)
+                if journal.folder != self.folder and not (journal.alive or journal.offline or journal.refused)
+            ]
+        if not self._left_behind:
+            return False
+        _ship_one(self._left_behind.pop(0), shipping.post, None)
+        return True
 
     def _time_to_listen(self) -> bool:
         """A stop should be heard soon, but not by asking at every poke."""

@@ -212,6 +212,18 @@ def test_without_a_server_the_journal_waits_and_says_where(alone: Scripts, house
     assert (found(house, task).status, counts(house, task)) == ("completed", {"train": 100})
 
 
+def test_the_next_run_ships_what_earlier_ones_left(
+    alone: Scripts, house: House, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    left = [alone.run("")[1] for _ in range(2)]
+    killed = alone.run("os.kill(os.getpid(), 9)")[1]
+    code, _, _, err = alone.run("", TASKLOOM_URL=house.url, TASKLOOM_API_KEY=house.key)
+    assert code == 0, err
+    eventually(lambda: not list((alone.data / "journal").iterdir()))
+    assert [found(house, task).status for task in (*left, killed)] == ["completed", "completed", "failed"]
+    assert counts(house, killed) == {"train": 100}
+
+
 def test_a_server_that_does_not_answer_changes_nothing_and_the_end_is_bounded(alone: Scripts) -> None:
     started = time.monotonic()
     environment = {"TASKLOOM_URL": "http://127.0.0.1:9", "TASKLOOM_CLOSE_TIMEOUT": "0.5"}
