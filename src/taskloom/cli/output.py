@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 WIDE = 4096  # columns when nobody looks: a pipe should not cut names
+UNBROKEN = frozenset(
+    {"id", "status", "changed"}
+)  # on a narrow terminal others give way: these are copied and scanned
 UNITS = ("kB", "MB", "GB", "TB")
 STATUS_COLOURS = {
     "draft": "dim",
@@ -110,7 +113,8 @@ def print_table(
     )
     numbers = set(right)
     for column in columns:
-        table.add_column(plain(column), justify="right" if column in numbers else "left", overflow="fold")
+        side = "right" if column in numbers else "left"
+        table.add_column(plain(column), justify=side, overflow="fold", no_wrap=column in UNBROKEN)
     for line in lines:
         cells = [plain(str(cell)) for cell in line]
         table.add_row(*(Text(cell, style=STATUS_COLOURS.get(cell, "")) for cell in cells))

@@ -40,6 +40,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def taskloom(house: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`taskloom("task", "list")` -> exit code, standard output, standard error."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # parallel test runners set it
     for name, value in house.environment().items():
         if name.startswith("TASKLOOM_"):
             monkeypatch.setenv(name, value)
