@@ -41,7 +41,13 @@ def api() -> str:
 
 def _operation(operation: Operation[Any, Any]) -> list[str]:
     role = "no key" if operation.role is None else operation.role
-    lines = [f"### {operation.name}", "", f"`{operation.method} {operation.path}` ({role})", "", f"{operation.summary}."]
+    lines = [
+        f"### {operation.name}",
+        "",
+        f"`{operation.method} {operation.path}` ({role})",
+        "",
+        f"{operation.summary}.",
+    ]
     for title, kind in (("Query", operation.query), ("Body", operation.body)):
         if kind is not None:
             lines += ["", f"{title}: {_fields(kind)}"]
@@ -53,10 +59,7 @@ def _operation(operation: Operation[Any, Any]) -> list[str]:
 
 
 def _fields(kind: Any) -> str:
-    names = [
-        f"`{field.encode_name}`" + ("" if field.required else "?")
-        for field in msgspec.structs.fields(kind)
-    ]
+    names = [f"`{field.encode_name}`" + ("" if field.required else "?") for field in msgspec.structs.fields(kind)]
     return ", ".join(names) if names else "nothing"
 
 

@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
-ROOMS = {"domain", "wire", "journal", "providers", "sdk", "worker", "server", "cli", "tests", "examples", "benchmarks"}
+ROOMS = {
+    "domain",
+    "wire",
+    "journal",
+    "providers",
+    "sdk",
+    "worker",
+    "server",
+    "cli",
+    "tests",
+    "examples",
+    "benchmarks",
+}
 
 
 @pytest.mark.parametrize("name", ["api.md", "commands.md"])
