@@ -95,7 +95,7 @@ def find_project(client: Client, reference: str) -> Project:
 
 def task_address(client: Client, task: str) -> str:
     """Where a task can be read on the server."""
-    return f"{client.address.url}/api/tasks/{task}"
+    return client.address.task(task)
 
 
 def _by_prefix(client: Client, prefix: str) -> str:

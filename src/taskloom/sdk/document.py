@@ -102,7 +102,7 @@ class TaskDocument:
     def get_output_log_web_page(self) -> str:
         """The task's page; empty when no server is configured."""
         address = find_address()
-        return f"{address.url}/tasks/{self.id}" if address is not None else ""
+        return address.task(self.id) if address is not None else ""
 
     def reload(self) -> None:
         """Read it again from the server; what the live run said itself stays."""

@@ -254,7 +254,7 @@ def _announce(session: Session) -> None:
     with session.notices.boundary("the server's address"):
         address = find_address()
         if address is not None:
-            session.notices.say(f"{what}: {address.url}/tasks/{session.id}")
+            session.notices.say(f"{what}: {address.task(session.id)}")
         elif not session.identity.lease:
             session.notices.say(f"{what}: no server is configured, its journal is {session.writer.task_folder}")
 

@@ -201,7 +201,7 @@ class Task(TaskDocument):
         task = import_session(
             Path(session_folder_zip), required_address(), previous_task_id or "", iteration_offset or 0
         )
-        print(f"taskloom: the offline session is task {task}: {required_address().url}/tasks/{task}")
+        print(f"taskloom: the offline session is task {task}: {required_address().task(task)}")
         return task
 
     # --- making and finding -------------------------------------------------------------------------------

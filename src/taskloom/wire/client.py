@@ -41,6 +41,10 @@ class Address:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
+    def task(self, task_id: str) -> str:
+        """Where one task is to be found; the one place to change when a page is served there."""
+        return f"{self.url}/api/tasks/{task_id}"
+
 
 def build_call(
     address: Address,

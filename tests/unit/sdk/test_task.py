@@ -760,7 +760,7 @@ def test_results_are_read_back(server: House) -> None:
     assert found.get_reported_single_value("accuracy") == 0.9
     assert found.get_reported_console_output(5) == ["a text\n"]
     assert found.get_last_iteration() == 3
-    assert found.get_output_log_web_page() == f"{server.url}/tasks/{task.id}"
+    assert found.get_output_log_web_page() == f"{server.url}/api/tasks/{task.id}"
 
 
 def test_reports_to_a_task_that_does_not_run_here(server: House) -> None:
