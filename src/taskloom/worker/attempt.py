@@ -190,6 +190,7 @@ class Attempt:
                 if end.code != 0:
                     raise PrepareFailed(f"the setup lines failed: {describe(end)}")
             report.say(f"taskloom: running {_shown(prepared.argv)}")
+            console.poke()  # so that these lines stand before the script's own
             words = LastWords(folder.journal, console.stream("stdout").parent)
             try:
                 program = await place.start(Launch(prepared.argv, prepared.cwd, prepared.env, out, err))

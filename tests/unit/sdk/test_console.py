@@ -177,7 +177,9 @@ def test_a_handler_of_the_script_for_its_window_stays(tmp_path: Path):
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])
-    shown = os.read(terminal, 1000)
+    shown = b""
+    while not shown.endswith(b"\n"):
+        shown += os.read(terminal, 1000)
     os.waitpid(pid, 0)
     os.close(terminal)
     assert shown == b"True\r\n"
@@ -294,8 +296,8 @@ tee.stop()
 
 def test_ctrl_c_reaches_the_script_and_not_the_capture(scripts: Scripts):
     body = """
-print('ready'); sys.stdout.flush()
 try:
+    print('ready'); sys.stdout.flush()
     time.sleep(60)
 except KeyboardInterrupt:
     print('interrupted')

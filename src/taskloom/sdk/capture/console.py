@@ -25,6 +25,7 @@ import struct
 import sys
 import termios
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ t=$1
 [ -z "$2" ] || "$t" -a -i -p -- "$2" <&3 >&4 2>/dev/null 3<&- 4>&- 6<&- 7>&- 8>&- &
 [ -z "$3" ] || "$t" -a -i -p -- "$3" <&6 >&7 2>/dev/null 3<&- 4>&- 5>&- 6<&- 7>&- &
 """
+
+LOOK, QUIET_LOOKS = 0.02, 5
 
 
 @dataclass
@@ -97,7 +100,8 @@ class ConsoleTee:
     def stop(self, timeout: float = 5.0) -> None:
         """Put the descriptors back, and wait until everything printed is in the files, or `timeout` seconds.
 
-        A child process that still runs may go on printing: it is captured until it ends.
+        A child process that still runs may go on printing: it is captured until it ends. One that holds the
+        descriptor and is silent (the resource tracker of `multiprocessing` does) is not waited for.
         """
         if self._pid != os.getpid():
             return  # in a forked child the descriptors are its own business
@@ -109,8 +113,9 @@ class ConsoleTee:
         streams, self._streams = self._streams, []
         for stream in streams:
             _restore(stream)
+        end = time.monotonic() + timeout
         for stream in streams:
-            if not stream.done.wait(timeout):
+            if not _settled(stream, end):
                 _log.warning("taskloom: a child process still prints; its output is captured until it ends")
 
     def _launch(self, shell: str, tee: str) -> None:
@@ -238,6 +243,29 @@ def _restore(stream: _Stream) -> None:
             os.dup2(stream.old, stream.number)
     except OSError:
         pass  # the script closed it
+
+
+def _settled(stream: _Stream, end: float) -> bool:
+    """Wait until tee is through: at the end of the stream, or when nothing is on its way any more."""
+    quiet = 0
+    size = -1
+    while quiet < QUIET_LOOKS:
+        if stream.done.wait(LOOK):
+            return True
+        if time.monotonic() >= end:
+            return False
+        grown = stream.file.stat().st_size
+        quiet = quiet + 1 if grown == size and not _unread(stream.source) else 0
+        size = grown
+    return True
+
+
+def _unread(source: int) -> int:
+    """Bytes that tee has not yet taken; none of a pseudo terminal that is hung up."""
+    try:
+        return struct.unpack("i", fcntl.ioctl(source, termios.FIONREAD, bytes(4)))[0]
+    except OSError:
+        return 0
 
 
 def _read(fd: int) -> bytes:

@@ -348,6 +348,7 @@ class QueueService:
             ended = attempts.finish(tx, self._accounts, token, said, now)
             return Changed(self._tasks.load(tx, ended.task.id), ended.queue)
 
+        await self._tasks.copy_last_values()  # who sees the task ended sees them, too
         return self._tell(await self._db.write(work)).task
 
     # --- who wants to know ------------------------------------------------------------------------------

@@ -275,6 +275,10 @@ class TaskService:
         await self._projection.flush()
         return await self._with_metrics(task)
 
+    async def copy_last_values(self) -> None:
+        """Lists, filters and `last_iteration` know what was reported before this call."""
+        await self._projection.flush()
+
     async def publish_task(self, task_id: str, request: MoveRequest) -> Task:
         def work(tx: Connection) -> Task:
             self._move(tx, task_id, Move.PUBLISH, request)
