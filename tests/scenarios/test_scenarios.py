@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.scenarios.stage import HERE, Stage, wait_for
 
@@ -197,6 +198,39 @@ def test_a_script_ends_as_it_ended(stage: Stage, how: str, code: int, status: st
     task = stage.ended(stage.only_task("scenario/ends").id)
     assert task.status == status
     assert words in task.status_reason + task.status_message
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "edits", "said"),
+    [
+        ("parsed_first.py", ["images", "--lr", "0.2"], {"lr": Parameter("0.7", "float")}, "read images 0.7"),
+        ("unparsed.py", ["a b", "--x"], {}, "read a b --x"),
+    ],
+)
+def test_a_command_line_reaches_the_worker(
+    stage: Stage, script: str, line: list[str], edits: dict[str, Parameter | None], said: str
+) -> None:
+    stage.serve()
+    place = repository(stage, HERE / "07_command_lines" / script)
+    assert stage.run(place, *line).returncode == 0
+    recorded = stage.ended(stage.only_task("scenario/lines").id)
+    assert recorded.execution.arguments == tuple(line)
+    clone = stage.client.call(ops.CLONE_TASK, m.TaskClone(), task=recorded.id)
+    edit = m.TaskEditRequest(edit=TaskEdit(parameters={"Args": edits}))
+    stage.client.call(ops.EDIT_TASK, edit, task=clone.id)
+    stage.client.call(ops.ENQUEUE_TASK, m.Enqueue(), task=clone.id)
+    stage.worker("only")
+    assert stage.ended(clone.id).status == "completed", stage.console(clone.id)
+    assert said in stage.console(clone.id)
+
+
+def test_a_command_line_with_a_secret_is_not_kept(stage: Stage) -> None:
+    stage.serve()
+    done = stage.run(HERE / "07_command_lines" / "secret.py", "--api-key", "hush-hush-42")
+    assert done.returncode == 0
+    task = stage.ended(stage.only_task("scenario/lines").id)
+    assert task.execution.arguments == ()
+    assert "hush-hush-42" not in msgspec.json.encode(task).decode()
 
 
 def test_a_task_that_cannot_be_prepared_fails_with_the_reason(stage: Stage) -> None:
