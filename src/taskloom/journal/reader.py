@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from taskloom.journal import layout
-from taskloom.journal.layout import LENGTH, ROW_BYTES, SEGMENT_BYTES, SEGMENT_ROWS, Stream
+from taskloom.journal.layout import LENGTH, ROW_BYTES, SEGMENT_ROWS, Stream
 from taskloom.wire.messages import ScalarColumns
 from taskloom.wire.records import Ended, Opened, Record
 
@@ -170,11 +170,6 @@ class Reader:
 
     def console(self, stream: Stream, start: int, limit: int) -> bytes:
         return _read(self.folder / stream, start, limit)
-
-
-def segment_bytes(folder: Path) -> int:
-    """Bytes on disk of the row segments of a writer."""
-    return sum(SEGMENT_BYTES for _ in folder.glob("rows.*"))
 
 
 def _committed(descriptor: int, row: int) -> bool:

@@ -116,11 +116,6 @@ def child_environment(identity: Identity) -> dict[str, str]:
     }
 
 
-def is_main_process(environ: Mapping[str, str]) -> bool:
-    """Rank 0, or no rank at all."""
-    return _rank(environ) == 0
-
-
 def _rank(environ: Mapping[str, str]) -> int:
     """The rank that a launcher gave; 0 when it gave none. A rank counts only below a launcher."""
     text = environ.get("RANK", "")

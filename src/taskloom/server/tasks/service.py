@@ -110,7 +110,7 @@ class TaskService:
 
     def load(self, tx: Connection, task_id: str) -> Task:
         """The task with its artifacts and models, without its metrics (they stand in the other database)."""
-        return self._with_results(tx, moves.known(tx, task_id).task)
+        return self._with_results(tx, [moves.known(tx, task_id).task])[0]
 
     async def query_tasks(self, wanted: TaskQuery) -> TaskList:
         query.check(wanted, self._settings.max_page)
@@ -124,7 +124,7 @@ class TaskService:
             found = store.find_many(tx, page.ids, documents=needs(*store.DOCUMENT_FIELDS))
             tasks = [found[task_id] for task_id in page.ids if task_id in found]
             if needs("artifacts", "models"):
-                tasks = [self._with_results(tx, task) for task in tasks]
+                tasks = self._with_results(tx, tasks)
             return tasks, page.total
 
         tasks, total = await self._db.read(work)
@@ -135,12 +135,13 @@ class TaskService:
             tasks = [_only(task, fields | ALWAYS) for task in tasks]
         return TaskList(tasks=tasks, total=total)
 
-    def _with_results(self, tx: Connection, task: Task) -> Task:
-        return msgspec.structs.replace(
-            task,
-            artifacts=self._artifacts.of_task(tx, task.id),
-            models=self._artifacts.links_of_task(tx, task.id),
-        )
+    def _with_results(self, tx: Connection, tasks: list[Task]) -> list[Task]:
+        ids = [task.id for task in tasks]
+        artifacts, links = self._artifacts.of_tasks(tx, ids), self._artifacts.links_of_tasks(tx, ids)
+        return [
+            msgspec.structs.replace(t, artifacts=artifacts.get(t.id, ()), models=links.get(t.id, ()))
+            for t in tasks
+        ]
 
     # --- making and editing -----------------------------------------------------------------------------
 
