@@ -245,7 +245,7 @@ class Companion:
             if not step.sent and not step.waiting:
                 self._help(shipping)
             gone = shipping.clean()
-            return WAKE, gone or not (step.waiting or self._anyone_alive())
+            return WAKE, gone or not (step.waiting or self._anyone_alive() or shipping.without_end())
         except _LATER as error:
             self._log(str(error))
             return self._later(error), False

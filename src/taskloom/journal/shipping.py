@@ -107,11 +107,14 @@ class Shipping:
     def waiting(self) -> bool:
         return any(not acknowledged(reader) for reader in self.readers())
 
+    def without_end(self) -> bool:
+        """Whether a script is not over for the server: it lives, or died and `finish_dead` has its end to write."""
+        return any(_lacks_end(reader) for reader in self.readers())
+
     def finish_dead(self) -> None:
         """Write the end of a main writer whose process died without a word; not under a lease (its holder does)."""
         for reader in self.readers():
-            meta = reader.meta
-            if meta.role != "main" or meta.lease or reader.ended() or not reader.record_count():
+            if not _lacks_end(reader):
                 continue
             lock = layout.try_lock(reader.folder / layout.LOCK_FILE)
             if lock is None:
@@ -161,7 +164,8 @@ class Shipping:
         for reader in self.readers():
             if layout.read_marks(reader.folder).refused or not acknowledged(reader) or reader.alive():
                 continue
-            if acknowledged(reader):  # once more: it may have written between the first look and its death
+            # Once more: it may have written, or died without a word, between the first look and the last.
+            if acknowledged(reader) and not _lacks_end(reader):
                 shutil.rmtree(reader.folder, ignore_errors=True)
         if self.readers():
             return False
@@ -363,6 +367,12 @@ class Shipping:
         layout.write_whole(
             reader.folder / layout.MARKS_FILE, msgspec.structs.replace(marks, refused=text or "refused")
         )
+
+
+def _lacks_end(reader: Reader) -> bool:
+    """A main writer without its last word; under a lease the holder ends the task."""
+    meta = reader.meta
+    return meta.role == "main" and not meta.lease and reader.record_count() > 0 and not reader.ended()
 
 
 def append_end(reader: Reader) -> None:
