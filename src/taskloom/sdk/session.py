@@ -8,10 +8,11 @@ the live task needs no network. Which task it is was decided in `identity`; how 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -49,6 +50,7 @@ ENV_CLOSE_TIMEOUT = "TASKLOOM_CLOSE_TIMEOUT"
 ENV_OFFLINE = "TASKLOOM_OFFLINE"
 OFFLINE_FOLDER = "offline"
 CLOSE_TIMEOUT = 10.0
+FORK_PATIENCE = 2.0  # seconds; looking at code and packages takes a tenth of one
 YIELD = 0.005
 WATCHER_STOP = 0.5  # a child that lives on keeps its console open; what is printed by now is taken much sooner
 NO_SERVER = (
@@ -79,6 +81,38 @@ class Process:
 
 
 current = Process()
+
+
+class _Forks:
+    """Makes a fork wait, for a moment, until no thread of ours is in the middle of an import.
+
+    Python keeps a lock for every module that is being imported. A process forked meanwhile inherits it locked, with
+    nobody to open it, and hangs when it imports the same module.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._waited = False
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        with self._lock:
+            yield
+
+    def wait(self) -> None:
+        self._waited = self._lock.acquire(timeout=FORK_PATIENCE)
+
+    def go_on(self) -> None:
+        if self._waited:
+            self._waited = False
+            self._lock.release()
+
+    def forget(self) -> None:
+        """In the forked process: whoever held the lock stayed behind."""
+        self._lock, self._waited = threading.RLock(), False
+
+
+_forks = _Forks()
 
 
 class Session:
@@ -132,7 +166,7 @@ class Session:
             self.record(opened)
         if not current.forks_watched:
             current.forks_watched = True
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(before=_forks.wait, after_in_parent=_forks.go_on, after_in_child=_after_fork)
         if not self.owner:
             return
         self._change_environment(child_environment(self.identity))
@@ -156,7 +190,7 @@ class Session:
 
         def run() -> None:
             time.sleep(YIELD)  # or Task.init would wait until the interpreter takes the turn away from this thread
-            with self.notices.boundary("code and packages could not be captured"):
+            with _forks.held(), self.notices.boundary("code and packages could not be captured"):
                 work()
 
         self._capture = threading.Thread(target=run, name="taskloom-capture", daemon=True)
@@ -310,6 +344,7 @@ class Session:
 
 
 def _after_fork() -> None:
+    _forks.forget()
     if current.session is not None:
         current.session.after_fork()
 

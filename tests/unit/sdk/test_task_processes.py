@@ -344,7 +344,9 @@ def test_a_fork_that_ends_like_a_script_does_not_end_the_task(house: House, scri
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing_children_write_into_the_one_task(house: House, scripts: Scripts, method: str) -> None:
+def test_multiprocessing_children_write_into_the_one_task(
+    house: House, scripts: Scripts, method: str, eventually: Callable[[Callable[[], object]], None]
+) -> None:
     begin = """
         import multiprocessing
         from taskloom import Logger, Task
@@ -361,11 +363,13 @@ def test_multiprocessing_children_write_into_the_one_task(house: House, scripts:
     """.replace("METHOD", repr(method))
     code, task, _, err = scripts.run("", begin)
     assert code == 0, err
-    assert counts(house, task) == {f"worker {n}": 200 for n in range(3)}
+    eventually(lambda: counts(house, task) == {f"worker {n}": 200 for n in range(3)})
     assert found(house, task).status == "completed"
 
 
-def test_a_subprocess_that_calls_init_works_for_its_parent(house: House, scripts: Scripts) -> None:
+def test_a_subprocess_that_calls_init_works_for_its_parent(
+    house: House, scripts: Scripts, eventually: Callable[[Callable[[], object]], None]
+) -> None:
     helper = scripts.folder / "helper.py"
     helper.write_text(
         "from taskloom import Task\n"
@@ -378,7 +382,7 @@ def test_a_subprocess_that_calls_init_works_for_its_parent(house: House, scripts
     code, task, out, err = scripts.run(body)
     assert code == 0, err
     assert f"helper {task} a script" in out
-    assert counts(house, task) == {"train": 100, "helper": 50, "after": 100}
+    eventually(lambda: counts(house, task) == {"train": 100, "helper": 50, "after": 100})
     assert len(house.client.call(QUERY_TASKS, TaskQuery()).tasks) == 1
 
 
