@@ -244,8 +244,10 @@ class Companion:
             self._backoff = FIRST_BACKOFF
             if not step.sent and not step.waiting:
                 self._help(shipping)
+            # In this order: once nobody lives, nothing more is written, and a fresh look sees all there is. What
+            # the step saw is too old: a child may have come, written and died since.
             gone = shipping.clean()
-            return WAKE, gone or not (step.waiting or self._anyone_alive() or shipping.without_end())
+            return WAKE, gone or not (self._anyone_alive() or shipping.waiting() or shipping.without_end())
         except _LATER as error:
             self._log(str(error))
             return self._later(error), False
