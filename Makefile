@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-postgres check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-postgres test-clearml check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,6 +9,7 @@ help:
 	@echo "make demo           run the main job once, from nothing to two finished tasks"
 	@echo "make test           the everyday tests"
 	@echo "make test-postgres  the store contracts against a real PostgreSQL"
+	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make check          format, lint, strict types, import rules"
 	@echo "make bench          Taskloom beside its peers, as ratios"
 
@@ -24,12 +25,23 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml"
 
 test-postgres: $(STAMP)
 	tests/postgres.sh $(BIN)/python -m pytest -m postgres
 
-test-all: test test-postgres
+CLEARML_VENV := .venv-clearml
+CLEARML_STAMP := $(CLEARML_VENV)/.installed
+
+$(CLEARML_STAMP): requirements/clearml.txt
+	python3 -m venv $(CLEARML_VENV)
+	$(CLEARML_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/clearml.txt
+	touch $(CLEARML_STAMP)
+
+test-clearml: $(STAMP) $(CLEARML_STAMP)
+	TASKLOOM_TEST_CLEARML=$(CURDIR)/$(CLEARML_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m clearml
+
+test-all: test test-postgres test-clearml
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -46,9 +58,10 @@ bench: $(STAMP)
 
 requirements: $(STAMP)
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml.txt requirements/clearml.in
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) $(CLEARML_VENV) .demo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -84,34 +84,35 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(urls: dict[str,
 def test_an_older_database_is_brought_up_and_a_failure_leaves_it_as_it_was(
     urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A second revision is added beside the first; it fails once in the middle, then it works."""
+    """One more revision is added to those of today; it fails once in the middle, then it works."""
     prepare(urls["main"], "main")
+    today = revisions("main")[-1]
     folder = tmp_path / "migrations"
     from taskloom.server import migrations
 
     (folder / "main" / "versions").mkdir(parents=True)
-    for file in ("env.py", "main/versions/0001_first.py"):
-        (folder / file).write_text((migrations.FOLDER / file).read_text())
+    for file in (migrations.FOLDER / "env.py", *(migrations.FOLDER / "main" / "versions").glob("[0-9]*.py")):
+        (folder / file.relative_to(migrations.FOLDER)).write_text(file.read_text())
     broken = "    raise RuntimeError('power cut')\n"
-    second = folder / "main" / "versions" / "0002_second.py"
+    second = folder / "main" / "versions" / "9000_fresh.py"
     body = (
-        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+        f"import sqlalchemy as sa\nfrom alembic import op\nrevision = '9000'\ndown_revision = '{today}'\n"
         "def upgrade() -> None:\n    op.create_table('fresh', sa.Column('id', sa.Integer, primary_key=True))\n"
     )
     second.write_text(body + broken)
     monkeypatch.setattr(migrations, "FOLDER", folder)
     with pytest.raises(RuntimeError, match="power cut"):
         prepare(urls["main"], "main")
-    assert state(urls["main"]) == ("0001", False)
+    assert state(urls["main"]) == (today, False)
     second.write_text(body)
     prepare(urls["main"], "main")
-    assert state(urls["main"]) == ("0002", True)
+    assert state(urls["main"]) == ("9000", True)
     if urls["main"].startswith("sqlite"):
-        copies = list((tmp_path / "house" / "server" / COPIES).glob("main-0001-*.db"))
+        copies = list((tmp_path / "house" / "server" / COPIES).glob(f"main-{today}-*.db"))
         assert copies
         with closing(sqlite3.connect(copies[0])) as copy:
             assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert copy.execute("SELECT version_num FROM main_version").fetchone() == ("0001",)
+            assert copy.execute("SELECT version_num FROM main_version").fetchone() == (today,)
 
 
 def state(url: str) -> tuple[str, bool]:

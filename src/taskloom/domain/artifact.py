@@ -74,3 +74,21 @@ class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     model: str
     direction: str = "output"
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A debug sample: an image, a sound or a page that a run showed at an iteration.
+
+    The same title, series, iteration and name again replaces it. `digest` names bytes that the server holds;
+    without it `uri` says where they are.
+    """
+
+    title: str
+    series: str
+    iteration: int
+    time: float
+    name: str = ""
+    digest: str = ""
+    size: int = 0
+    media_type: str = ""
+    uri: str = ""

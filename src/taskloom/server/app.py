@@ -28,6 +28,11 @@ from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.binding import Binding
 from taskloom.server.blobs import FileBlobs
 from taskloom.server.call import Call, Caller, Handler, Handlers
+from taskloom.server.compat.clearml.call import Rooms
+from taskloom.server.compat.clearml.door import Door
+from taskloom.server.compat.clearml.serving import every_endpoint
+from taskloom.server.compat.clearml.tokens import Tokens
+from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus, Subscription
 from taskloom.server.metrics.routes import handlers as metrics_handlers
@@ -41,10 +46,11 @@ from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.routes import handlers as task_handlers
 from taskloom.server.tasks.service import TaskService
 from taskloom.wire.client import JSON
-from taskloom.wire.messages import EventsQuery, Health, ServerInfo
+from taskloom.wire.messages import EventsQuery, Health, ServerInfo, UnservedList
 from taskloom.wire.operations import OPERATIONS
 
 KEEP_ALIVE = 15.0  # seconds between two comments on a quiet event stream
+TOKENS_FILE = "token.secret"  # signs the tokens of ClearML's clients
 LOOK_AT_KEY = 1.0  # seconds after which a stream of a revoked key ends
 
 
@@ -68,12 +74,13 @@ class House:
             undo.callback(os.close, lock)
             self.main, self.telemetry = (_open_database(settings, name, undo) for name in ("main", "telemetry"))
             self.accounts = AccountService(self.main, clock, settings)
+            self._unserved = Unserved(self.main, clock)
             self._services: list[Service] = [self.accounts]
             handlers = self._build()
             missing = sorted(OPERATIONS.keys() - handlers.keys())
             if missing:
                 raise ServerFault(f"operations without a handler: {', '.join(missing)}")
-            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings)
+            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings, [self._clearml])
             self._closing = undo.pop_all()
 
     def _build(self) -> dict[str, Handler]:
@@ -85,6 +92,9 @@ class House:
         tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
         queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks)
         self._services += [artifacts, tasks, queues]
+        rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
+        tokens = Tokens(settings.folder / TOKENS_FILE, clock)
+        self._clearml = Door(rooms, every_endpoint(rooms, tokens), tokens, self._unserved)
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),
@@ -157,7 +167,16 @@ class House:
                 self._stream(live, call.caller), headers=headers, media_type="text/event-stream"
             )
 
-        return {"health": health, "openapi": openapi, "server_info": server_info, "events": events}
+        async def list_unserved(_: Call) -> UnservedList:
+            return UnservedList(calls=list(await self._unserved.list()))
+
+        return {
+            "health": health,
+            "openapi": openapi,
+            "server_info": server_info,
+            "list_unserved": list_unserved,
+            "events": events,
+        }
 
     async def _stream(self, live: Subscription, caller: Caller) -> AsyncIterator[bytes]:
         """Events as they come; a comment now and then, so that both sides notice a dead connection."""

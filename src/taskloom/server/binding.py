@@ -2,18 +2,17 @@
 
 Every request goes through here and meets the same checks in the same order: Host, Origin, route, key and role,
 path, query, body. A handler only sees calls that passed. Errors leave as the one JSON shape (`Fault`); what
-nobody foresaw is logged under an id and told as `server_fault` without its insides. Routes match the raw path
+nobody foresaw is logged under an id and told as `server_fault` without its insides. An address that no operation
+has may be a guest's (other systems' clients, see foreign), after the checks of Host and Origin. Routes match the raw path
 segment by segment before anything is decoded, so that no quoted slash can reach another route.
 """
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import logging
 import socket
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
@@ -29,12 +28,12 @@ from taskloom.domain.errors import (
     Forbidden,
     NotFound,
     ServerFault,
-    StorageFull,
     TaskloomError,
     TooLarge,
     Unauthorized,
 )
 from taskloom.server.call import Call, Caller, Handler, Handlers
+from taskloom.server.foreign import Guest, read_limited, recognised
 from taskloom.server.settings import Settings
 from taskloom.wire.client import JSON, MSGPACK
 from taskloom.wire.messages import Fault, FaultBody
@@ -157,13 +156,14 @@ class Binding:
         handlers: Handlers,
         authenticate: Authenticate,
         settings: Settings,
+        guests: Sequence[Guest] = (),
     ) -> None:
         unknown = sorted(handlers.keys() - operations.keys())
         if unknown:
             raise ServerFault(f"handlers without an operation: {', '.join(unknown)}")
         self._routes = Routes([Bound(operations[name], handler) for name, handler in handlers.items()])
         self._authenticate = authenticate
-        self._settings = settings
+        self._settings, self._guests = settings, guests
         self._hosts = _Hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,13 +182,13 @@ class Binding:
         except ClientDisconnect:
             return
         except Exception as error:
-            response = _fault_response(_as_told(error, request), request)
+            response = _fault_response(recognised(error, request), request)
         try:
             await response(scope, receive, send_guarded)
         except ClientDisconnect:
             return
         except Exception as error:
-            told = _as_told(error, request)
+            told = recognised(error, request)
             if started:  # too late for another status: the broken connection tells the client
                 raise ConnectionAbortedError(told.message) from error
             await _fault_response(told, request)(scope, receive, send_guarded)
@@ -198,7 +198,14 @@ class Binding:
         self._hosts.check(headers)
         if request.method not in READING:
             _check_origin(headers)
-        bound, path = self._routes.find(request.method, request.scope["raw_path"].decode("ascii", "replace"))
+        raw_path = request.scope["raw_path"].decode("ascii", "replace")
+        try:
+            bound, path = self._routes.find(request.method, raw_path)
+        except NotFound:
+            for guest in self._guests:
+                if guest.wants(raw_path):
+                    return await guest.answer(request)
+            raise
         operation = bound.operation
         caller = NOBODY if operation.role is None else await self._who(request)
         if operation.role is not None and not caller.may(operation.role):
@@ -220,7 +227,7 @@ class Binding:
         return await self._authenticate(key.strip(), request.client.host if request.client else "")
 
     async def _body(self, request: Request, bound: Bound) -> Any:
-        content = await _read_limited(request, self._settings.max_body)
+        content = await read_limited(request, self._settings.max_body)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise WrongType("compressed bodies are not read; send it plain")
@@ -235,21 +242,6 @@ class Binding:
             return decoder.decode(content)
         except _DECODE_ERRORS as error:
             raise BadInput(f"{bound.operation.name}: the body is not what was expected: {_short(error)}") from None
-
-
-async def _read_limited(request: Request, limit: int) -> bytes:
-    """The whole body; TooLarge as soon as it is known to be over the limit."""
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and len(told) < 20 and int(told) > limit:
-        raise TooLarge(f"the body has {told} bytes; expected at most {limit}", limit=limit)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body has more than {limit} bytes", limit=limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _query(request: Request, operation: Operation[Any, Any]) -> Any:
@@ -353,17 +345,6 @@ def _encoded(answer: Any, request: Request) -> Response:
     if MSGPACK in request.headers.get("accept", ""):
         return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
     return Response(msgspec.json.encode(answer), media_type=JSON)
-
-
-def _as_told(error: Exception, request: Request) -> TaskloomError:
-    if isinstance(error, TaskloomError):
-        return error
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StorageFull("the server's disk is full; nothing was stored, what is stored can still be read")
-    number = uuid.uuid4().hex[:12]
-    where = ascii(request.scope.get("path", ""))[:200]
-    log.error("fault %s in %s %s", number, request.method, where, exc_info=error)
-    return ServerFault(f"the server met a fault of its own; its log has it as {number}", id=number)
 
 
 def _fault_response(error: TaskloomError, request: Request) -> Response:

@@ -217,6 +217,46 @@ blobs = Table(
     Column("created", Double, nullable=False),
 )
 
+# Bytes that a client stored under a path of its own choice (ClearML's file server). `task_id` is read from the
+# path; the files of a task go with it, unless a model that stays names them.
+files = Table(
+    "files",
+    main,
+    Column("path", Text, primary_key=True),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False, default=""),
+    Column("task_id", String(32), nullable=False, default="", index=True),
+    Column("user", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+)
+
+# Debug samples stand here and not in telemetry, because they name blobs. `owner_id` is a task or a model.
+samples = Table(
+    "samples",
+    main,
+    Column("owner_id", String(32), primary_key=True),
+    Column("title", Text, primary_key=True),
+    Column("series", Text, primary_key=True),
+    Column("iteration", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("digest", String(64), nullable=False, default="", index=True),
+    Column("time", Double, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.artifact.Sample
+)
+
+# --- clients of other systems -----------------------------------------------------------------------------
+
+# Calls of ClearML's clients that this server does not serve, for `taskloom doctor`.
+unserved = Table(
+    "unserved",
+    main,
+    Column("call", String(128), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("client", Text, nullable=False, default=""),  # what asked last
+    Column("last", Double, nullable=False),
+)
+
 # --- queues and workers -----------------------------------------------------------------------------------
 
 queues = Table(
@@ -246,7 +286,7 @@ entries = Table(
 workers = Table(
     "workers",
     main,
-    Column("id", String(64), primary_key=True),
+    Column("id", String(256), primary_key=True),
     Column("name", Text, nullable=False),
     Column("user", Text, nullable=False, default=""),
     Column("queues", LargeBinary, nullable=False),  # msgpack list of queue ids, in the worker's order
@@ -264,7 +304,7 @@ leases = Table(
     main,
     Column("token", String(64), primary_key=True),
     Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("worker_id", String(64), nullable=False, index=True),
+    Column("worker_id", String(256), nullable=False, index=True),
     Column("queue_id", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("seconds", Double, nullable=False),
@@ -344,4 +384,14 @@ marks = Table(
     Column("stdout", BigInteger, nullable=False, default=0),
     Column("stderr", BigInteger, nullable=False, default=0),
     Column("report", BigInteger, nullable=False, default=0),
+)
+
+# Batches of events that came without a journal's numbers, by the digest of their bytes: the same batch again,
+# sent by a client that missed the answer, is not applied twice. Kept for an hour.
+batches = Table(
+    "batches",
+    telemetry,
+    Column("owner_id", String(32), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("time", Double, nullable=False, index=True),
 )

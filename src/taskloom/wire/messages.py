@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from taskloom.domain.artifact import Artifact, Model
+from taskloom.domain.artifact import Artifact, Model, Sample
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SeriesSummary, WireNumber
 from taskloom.domain.parameters import Sections
@@ -94,6 +94,19 @@ class KeyList(Answer, frozen=True, kw_only=True):
     keys: list[KeyInfo]
 
 
+class UnservedCall(Answer, frozen=True, kw_only=True):
+    """A call that clients of another system made and this server does not know. `last`: when, epoch seconds."""
+
+    call: str
+    count: int
+    client: str = ""
+    last: float = 0.0
+
+
+class UnservedList(Answer, frozen=True, kw_only=True):
+    calls: list[UnservedCall]
+
+
 # --- projects ---------------------------------------------------------------------------------------------
 
 
@@ -165,15 +178,22 @@ class TaskClone(Request, frozen=True, kw_only=True):
     parent: str = ""  # by default the source
 
 
-Comparison = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "exists"]
+Comparison = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "exists", "matches", "in", "not in"]
 
 
 class Condition(Request, frozen=True, kw_only=True):
-    """A filter on one key: `parameters.Args/lr`, `metrics.loss/train` (last), `metrics.loss/train:min`, `:max`."""
+    """A filter on one key: `parameters.Args/lr`, `metrics.loss/train` (last), `metrics.loss/train:min`, `:max`,
+    `properties.NAME`, `runtime.NAME`, or a field of the task: `id`, `name`, `comment`, `project` (the path),
+    `project_id`, `status`, `type`, `user`, `parent`, `queue` (its id), `worker`, `status_message`, `created`,
+    `started`, `completed`, `status_changed`, `last_update`, `last_iteration`, `progress`.
+
+    `matches` takes a regular expression (RE2: no look-around, no back-references) that may match anywhere;
+    `in` and `not in` take a list, in which the empty text stands for "has none".
+    """
 
     key: str
     is_: Comparison = msgspec.field(default="=", name="is")
-    value: float | str | None = None
+    value: float | str | list[float | str] | None = None
 
 
 class TaskQuery(Request, frozen=True, kw_only=True):
@@ -181,7 +201,8 @@ class TaskQuery(Request, frozen=True, kw_only=True):
 
     ids, status, type, user, parent: any of the list. name: a part of it, case-insensitive, or the whole name
     with `exact_name`. project: a path; `subprojects` takes those below it along. tags, system_tags: the tag
-    language of `domain.tagquery`. search: a part of name, comment or id. Archived and hidden tasks are left
+    language of `domain.tagquery`. search: a part of name, comment or id. where: every condition holds; any_of:
+    in every list at least one does. Archived and hidden tasks are left
     out unless `system_tags` names them or `hidden` is true or `ids` is given.
     order_by: `last_update` (default, newest first), `created`, `started`, `completed`, `name`, `status`,
     `type`, `user`, `last_iteration`, `progress`, or a key of `Condition`; a leading `-` reverses.
@@ -203,6 +224,7 @@ class TaskQuery(Request, frozen=True, kw_only=True):
     search: str = ""
     hidden: bool = False
     where: list[Condition] = []
+    any_of: list[list[Condition]] = []
     order_by: list[str] = []
     fields: list[str] = []
     limit: int = 100  # at most 1000
@@ -371,6 +393,22 @@ class PlotsQuery(Request, frozen=True, kw_only=True):
 
 class PlotList(Answer, frozen=True, kw_only=True):
     plots: list[Plot]
+
+
+class SamplesQuery(Request, frozen=True, kw_only=True):
+    """Query string. Only the newest iteration of each title and series, unless `all_iterations`."""
+
+    title: str = ""
+    all_iterations: bool = False
+    limit: int = 1000
+    offset: int = 0
+
+
+class SampleList(Answer, frozen=True, kw_only=True):
+    """In the order of title, series, newest iteration first."""
+
+    samples: list[Sample]
+    total: int
 
 
 # --- artifacts, models, blobs -----------------------------------------------------------------------------

@@ -95,6 +95,14 @@ EVENTS = _get(
     stream=True,
 )
 
+LIST_UNSERVED = _get(
+    "list_unserved",
+    "/api/unserved",
+    m.UnservedList,
+    "app",
+    "Calls of other systems' clients (ClearML's) that this server does not serve, most wanted first",
+)
+
 # Accounts
 LIST_KEYS = _get("list_keys", "/api/keys", m.KeyList, "accounts", "API keys: one's own; an admin sees all")
 CREATE_KEY = _send(
@@ -213,6 +221,14 @@ LIST_PLOTS = _get("list_plots", "/api/tasks/{task}/plots", m.PlotList, "metrics"
 
 # Artifacts, models, blobs
 LIST_ARTIFACTS = _get("list_artifacts", "/api/tasks/{task}/artifacts", m.ArtifactList, "artifacts", "Artifacts")
+LIST_SAMPLES = _get(
+    "list_samples",
+    "/api/tasks/{task}/samples",
+    m.SampleList,
+    "artifacts",
+    "Debug samples: images, sounds, pages",
+    query=m.SamplesQuery,
+)
 PUT_ARTIFACT = _send(
     "POST",
     "put_artifact",

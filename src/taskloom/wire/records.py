@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from taskloom.domain.artifact import Artifact, Model, ModelLink
+from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample
 from taskloom.domain.task import TaskEdit, TaskType
 
 OpenMode = Literal["new", "reset", "resume"]
@@ -97,4 +97,10 @@ class ModelStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
     link: ModelLink | None = None
 
 
-Record = Opened | Edited | Ended | SeriesNamed | Plotted | ArtifactStored | ArtifactRemoved | ModelStored
+class Sampled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="sample"):
+    """A debug sample whose bytes the server already holds (or which only names a `uri`)."""
+
+    sample: Sample
+
+
+Record = Opened | Edited | Ended | SeriesNamed | Plotted | ArtifactStored | ArtifactRemoved | ModelStored | Sampled

@@ -88,13 +88,7 @@ class AccountService:
         """The caller of this key; Unauthorized when it is not valid, TooMany after many that were not."""
         now = self._clock()
         access, secret = _split(key)
-        known = self._known.get(access)
-        if known is None or not now < known.until <= now + self._settings.revoke_within:
-            row = await self._db.read(lambda tx: store.get_key(tx, access)) if access else None
-            if row is not None:
-                self._remember(row, now)
-        else:
-            row = known.row
+        row = await self._lookup(access, now)
         expected = row.secret_hash if row is not None else _hash("")
         if not hmac.compare_digest(expected, _hash(secret)) or row is None or not _alive(row, now):
             self._count_wrong(address, now)
@@ -102,10 +96,32 @@ class AccountService:
         self._used[row.id] = now
         return Caller(row.user, row.user_id, row.role, row.id, row.lease)
 
+    async def caller_of(self, access: str) -> Caller:
+        """The caller of a key whose secret was checked before (a signed token names it)."""
+        now = self._clock()
+        row = await self._lookup(access, now)
+        if row is None or not _alive(row, now):
+            raise Unauthorized("this API key is not valid: unknown, revoked or expired")
+        self._used[row.id] = now
+        return Caller(row.user, row.user_id, row.role, row.id, row.lease)
+
+    async def list_users(self) -> list[tuple[str, str]]:
+        """(id, name) of everybody who ever had a key, in the order of their names."""
+        return await self._db.read(store.list_users)
+
     async def still_valid(self, caller: Caller) -> bool:
         """Whether the key of a long stream may go on reading."""
         row = await self._db.read(lambda tx: store.get_key(tx, caller.key))
         return row is not None and _alive(row, self._clock())
+
+    async def _lookup(self, access: str, now: float) -> KeyRow | None:
+        known = self._known.get(access)
+        if known is not None and now < known.until <= now + self._settings.revoke_within:
+            return known.row
+        row = await self._db.read(lambda tx: store.get_key(tx, access)) if access else None
+        if row is not None:
+            self._remember(row, now)
+        return row
 
     def _remember(self, row: KeyRow, now: float) -> None:
         self._known[row.id] = _Known(row, now + self._settings.revoke_within)

@@ -68,6 +68,10 @@ def touch_keys(tx: Connection, used: Mapping[str, float]) -> None:
     tx.execute(statement, [{"wanted": key, "used": time} for key, time in used.items()])
 
 
+def list_users(tx: Connection) -> list[tuple[str, str]]:
+    return [(row.id, row.name) for row in tx.execute(select(users).order_by(users.c.name))]
+
+
 def ensure_user(tx: Connection, fresh_id: str, name: str, now: float) -> str:
     """The user's id; made with `fresh_id` when there is none of that name."""
     found = find_user(tx, name)

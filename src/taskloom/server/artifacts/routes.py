@@ -17,7 +17,7 @@ from taskloom.server.artifacts.holdings import Holdings, Part
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.blobs import PIECE
 from taskloom.server.call import Call, Handlers
-from taskloom.wire.messages import ArtifactList, BlobStatus, Done, ModelList
+from taskloom.wire.messages import ArtifactList, BlobStatus, Done, ModelList, SampleList
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -30,6 +30,9 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 def handlers(artifacts: ArtifactService) -> Handlers:
     async def list_artifacts(call: Call) -> ArtifactList:
         return ArtifactList(artifacts=list(await artifacts.list_artifacts(call.path["task"])))
+
+    async def list_samples(call: Call) -> SampleList:
+        return SampleList(samples=[], total=0)
 
     async def blob_status(call: Call) -> BlobStatus:
         return await artifacts.holdings.blob_status(call.path["digest"])
@@ -65,6 +68,7 @@ def handlers(artifacts: ArtifactService) -> Handlers:
 
     return {
         "list_artifacts": list_artifacts,
+        "list_samples": list_samples,
         "blob_status": blob_status,
         "put_blob": put_blob,
         "get_blob": get_blob,

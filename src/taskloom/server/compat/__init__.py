@@ -1,0 +1,1 @@
+"""Other systems' clients: their wire, translated to our services and back. No storage, no second truth."""
