@@ -6,15 +6,16 @@ it printed; what arrived is then read through our own API. The environment is ma
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import Clock, House
 
 ENV_PYTHON = "TASKLOOM_TEST_CLEARML"
@@ -74,7 +75,9 @@ class ClearML:
             **self.extra,
         }
 
-    def start(self, script: str, *arguments: str, name: str = "script.py", **variables: str) -> subprocess.Popen[str]:
+    def start(
+        self, script: str, *arguments: str, name: str = "script.py", **variables: str
+    ) -> subprocess.Popen[str]:
         """The script as a process of its own, not waited for."""
         path = self.folder / name
         path.write_text(textwrap.dedent(script))
@@ -108,6 +111,25 @@ def finish(process: subprocess.Popen[str], patience: float = PATIENCE) -> Ran:
         out, err = process.communicate()
         raise AssertionError(f"still running after {patience} s\n{out}\n{err}") from None
     return Ran(process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def our_worker(clearml: ClearML, queue: str = "default", slots: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `taskloom worker` that serves the queue; what it says lies in `worker.log`."""
+    words = ["-m", "taskloom.cli.main", "worker", "--queue", queue, "--slots", str(slots), "--name", "ours"]
+    with (clearml.folder / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, *words], env=clearml.house.environment(), stdout=log, stderr=log, cwd=clearml.folder
+        )
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.fixture(scope="session")
