@@ -26,6 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PEERS_FILE = HERE / "peers.py"
+CLEARML_FILE = HERE / "clearml_client.py"
 ALL = ("taskloom", "trackio", "tensorboard", "goodseed", "clearml")
 PATIENCE = 75.0  # seconds that one process may take
 MILLION = 1_000_000
@@ -608,6 +609,59 @@ def measure_artifacts(scratch: Path, peers: list[str], size: int = 512 << 20) ->
     return [up, down]
 
 
+def measure_clearml(scratch: Path, peers: list[str], scalars: int = 100_000, tasks: int = 1_000) -> list[Row]:
+    """The unmodified clearml client: against our server (column taskloom), and offline (column clearml)."""
+    if "clearml" not in peers or "taskloom" not in peers:
+        return []
+    whole = Row("unmodified clearml: Task.init and close", "s", note="column clearml: its offline mode")
+    wall = Row(f"unmodified clearml: {scalars:,} scalars and close", "s", note="column clearml: its offline mode")
+    client = Row("unmodified clearml: the same, the client's process", "CPU us/point")
+    share = Row("unmodified clearml: the same, our server's share", "CPU us/point")
+    listed = Row(f"unmodified clearml: Task.get_tasks of {tasks:,}", "s")
+    listing = Row(f"unmodified clearml: the same {tasks:,}, our server's share", "CPU ms/task")
+    offline = clearml_work(scratch, None, "start")
+    whole.figures["clearml"] = offline["start"] + offline["close"]
+    offline = clearml_work(scratch, None, "scalars", scalars)
+    wall.figures["clearml"] = offline["wall"]
+    client.figures["clearml"] = offline["cpu"] / scalars * 1e6
+    with taskloom_server(fresh(scratch, "clearml-served")) as server:
+        clearml_work(scratch, server, "start")  # warms the server
+        told = clearml_work(scratch, server, "start")
+        whole.figures["taskloom"] = told["start"] + told["close"]
+        before = server.cpu()
+        told = clearml_work(scratch, server, "scalars", scalars)
+        wall.figures["taskloom"] = told["wall"]
+        client.figures["taskloom"] = told["cpu"] / scalars * 1e6
+        share.figures["taskloom"] = (server.cpu() - before) / scalars * 1e6
+    with taskloom_server(fresh(scratch, "clearml-listed")) as server:
+        make_tasks(server, tasks)
+        before = server.cpu()
+        listed.figures["taskloom"] = clearml_work(scratch, server, "list", tasks)["wall"]
+        listing.figures["taskloom"] = (server.cpu() - before) / tasks * 1000
+    return [whole, wall, client, share, listed, listing]
+
+
+def clearml_work(scratch: Path, server: Server | None, *words: object) -> dict[str, float]:
+    home = fresh(scratch, "clearml-home")
+    (home / "clearml.conf").write_text("")
+    env = {k: v for k, v in environment(home).items() if not k.startswith(("CLEARML_", "TRAINS_"))}
+    env |= {"HOME": str(home), "CLEARML_CONFIG_FILE": str(home / "clearml.conf"), "CLEARML_CACHE_DIR": str(home)}
+    if server is not None:
+        access, _, secret = server.client().address.api_key.removeprefix("tl_").partition("_")
+        env |= {"CLEARML_API_HOST": server.url, "CLEARML_WEB_HOST": server.url}
+        env |= {"CLEARML_FILES_HOST": f"{server.url}/files"}
+        env |= {"CLEARML_API_ACCESS_KEY": access, "CLEARML_API_SECRET_KEY": secret}
+    script = shutil.copy(CLEARML_FILE, home)
+    command = [sys.executable, script, *map(str, words), *([] if server else ["offline"])]
+    done = subprocess.run(
+        command, env=env, cwd=home, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not lines:
+        raise RuntimeError(f"clearml {words}: {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
+    return json.loads(lines[-1])
+
+
 MEASURES: dict[str, Callable[[Path, list[str]], list[Row]]] = {
     "import": measure_import,
     "start": measure_start,
@@ -617,6 +671,7 @@ MEASURES: dict[str, Callable[[Path, list[str]], list[Row]]] = {
     "query": measure_query,
     "server": measure_server,
     "artifacts": measure_artifacts,
+    "clearml": measure_clearml,
 }
 
 
