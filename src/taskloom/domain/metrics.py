@@ -34,7 +34,13 @@ def from_wire(value: WireNumber) -> float:
 
 
 class SeriesSummary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of one series without reading it. NaN never becomes minimum or maximum."""
+    """What is known of one series without reading it. NaN never becomes minimum or maximum.
+
+    mean      of the finite values; NaN while there is none
+    finite    how many values the mean is of; None in rows of early versions, until the series grows
+    greatest  iteration; None likewise
+    rewrites  how often points took the place of older ones of the same iteration
+    """
 
     title: str
     series: str
@@ -47,3 +53,8 @@ class SeriesSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     max_iteration: int
     first_time: float = 0.0
     last_time: float = 0.0
+    first: WireNumber = "NaN"
+    mean: WireNumber = "NaN"
+    finite: int | None = None
+    greatest: int | None = None
+    rewrites: int = 0

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -211,6 +212,7 @@ def test_an_offset_moves_iterations_but_not_single_values(telemetry: Telemetry) 
 def summary_of(rows: list[Row]) -> SeriesSummary:
     """By the definition, point by point."""
     known = [r for r in rows if not math.isnan(r[2])]
+    finite = [r[2] for r in rows if math.isfinite(r[2])]
     low = min(known, key=lambda r: r[2], default=rows[0])
     high = max(known, key=lambda r: r[2], default=rows[0])
 
@@ -229,6 +231,10 @@ def summary_of(rows: list[Row]) -> SeriesSummary:
         high[1],
         rows[0][3],
         rows[-1][3],
+        told(rows[0][2]),
+        pytest.approx(sum(finite) / len(finite)) if finite else "NaN",
+        len(finite),
+        max(r[1] for r in rows),
     )
 
 
@@ -256,6 +262,28 @@ def test_summaries_are_what_the_points_say(telemetry: Telemetry, rows: list[Row]
         assert summary == summary_of(rows)
     else:
         assert (summary.min, summary.max, summary.last) == ("NaN", "NaN", "NaN")
+
+
+def test_the_mean_of_very_great_values_is_a_number(telemetry: Telemetry) -> None:
+    task = uuid.uuid4().hex
+    journal = Journal(events=names(("loss", "a")), rows=[(0, n, 1.7e308, n) for n in range(5)])
+    telemetry.ship(task, journal.batch((0, 1), (0, 3)))
+    (summary,) = telemetry.ship(task, journal.batch((0, 1), (3, 5))).summaries
+    assert summary.mean == pytest.approx(1.7e308)
+
+
+def test_a_summary_of_an_early_version_learns_what_it_lacks_when_its_series_grows(telemetry: Telemetry) -> None:
+    task = uuid.uuid4().hex
+    journal = Journal(events=names(("loss", "a")), rows=[(0, n, n, n) for n in range(9, -1, -1)])
+    telemetry.ship(task, journal.batch((0, 1), (0, 9)))
+    known = {"title": "loss", "series": "a", "count": 9, "last": 1.0, "last_iteration": 1, "first_time": 9.0}
+    early = msgspec.msgpack.encode({**known, "min": 1.0, "min_iteration": 1, "max": 9.0, "max_iteration": 9})
+    row = tables.series.update().where(tables.series.c.task_id == task).values(summary=early)
+    telemetry.telemetry.write_now(lambda tx: tx.execute(row))
+    (told,) = telemetry.run(telemetry.service.summaries(task))
+    assert (told.count, told.mean, told.greatest) == (9, "NaN", None)
+    (summary,) = telemetry.ship(task, journal.batch((0, 1), (9, 10))).summaries
+    assert (summary.first, summary.mean, summary.finite, summary.greatest) == (9.0, 4.5, 10, 9)
 
 
 def test_summaries_stay_dirty_until_their_newest_state_was_seen(tmp_path: Path) -> None:

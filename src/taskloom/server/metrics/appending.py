@@ -130,10 +130,20 @@ def _apply_rows(
         kept, replaced = _chunks(tx, row, points)
         written += kept
         gone += replaced
-        summaries[row.id] = rows.extend(row.summary, points)
+        summaries[row.id] = rows.extend(complete(tx, row), points)
     store.put_chunks(tx, written, gone)
     store.put_summaries(tx, summaries)
     return start + count, tuple(summaries.values())
+
+
+def complete(tx: Connection, row: store.SeriesRow) -> SeriesSummary:
+    """Its summary; what one of an early version lacks is read from the points, once."""
+    summary = row.summary
+    if not summary.count or summary.greatest is not None:
+        return summary
+    from taskloom.server.metrics import codec, rows
+
+    return rows.anew(summary, codec.decode([data for _, data in store.chunks_from(tx, row.id, 0)]))
 
 
 def _row_count(scalars: ScalarColumns) -> int:

@@ -10,6 +10,7 @@ Arrays only: no SQL, no clock. Imported when the first rows arrive, because of n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -79,10 +80,16 @@ def by_series(numbers: NDArray[np.uint32], points: Columns) -> Iterator[tuple[in
 
 
 def extend(old: SeriesSummary, points: Columns) -> SeriesSummary:
-    """The summary with more points. The earliest of equal extremes stays; NaN is none as long as it can be."""
+    """The summary with more points. The earliest of equal extremes stays; NaN is none as long as it can be.
+
+    One of an early version, which lacks something, is made `anew` before.
+    """
     low, low_at, high, high_at = _extremes(points)
     count = len(points)
+    mean, finite = _mean(old, points)
+    greatest = int(points.iteration.max())
     if old.count:
+        greatest = max(greatest, old.greatest if old.greatest is not None else greatest)
         if not _beats(low, old.min, higher=False):
             low, low_at = old.min, old.min_iteration
         if not _beats(high, old.max, higher=True):
@@ -98,7 +105,36 @@ def extend(old: SeriesSummary, points: Columns) -> SeriesSummary:
         max_iteration=high_at,
         first_time=old.first_time if old.count else float(points.time[0]),
         last_time=float(points.time[-1]),
+        first=old.first if old.count else to_wire(float(points.value[0])),
+        mean=mean,
+        finite=finite,
+        greatest=greatest,
     )
+
+
+def anew(old: SeriesSummary, points: Columns) -> SeriesSummary:
+    """The summary of these points alone; of the old one the names stay, and how often it was rewritten."""
+    nothing = msgspec.structs.replace(old, count=0)
+    return extend(nothing, points) if len(points) else nothing
+
+
+def _mean(old: SeriesSummary, points: Columns) -> tuple[WireNumber, int]:
+    """The mean of the finite values so far, and their number."""
+    finite = np.isfinite(points.value)
+    added = int(finite.sum())
+    known = (old.finite or 0) if old.count else 0
+    if not added:
+        return (old.mean if known else "NaN"), known
+    values = points.value if added == len(points) else points.value[finite]
+    with np.errstate(over="ignore"):
+        new = float(values.sum()) / added
+    if not math.isfinite(new):  # the sum of great values is beyond a double
+        new = float((values / added).sum())
+    if not known:
+        return to_wire(new), added
+    before, share = from_wire(old.mean), added / (known + added)
+    mean = before + (new - before) * share
+    return to_wire(mean if math.isfinite(mean) else before * (1 - share) + new * share), known + added
 
 
 def _extremes(points: Columns) -> tuple[WireNumber, int, WireNumber, int]:

@@ -314,7 +314,7 @@ def write_metrics(connection: Connection, task_id: str, summaries: Iterable[Seri
         values[f"{key}:min"] = _metric(from_wire(summary.min))
         values[f"{key}:max"] = _metric(from_wire(summary.max))
         if not summary.title.startswith(":") and summary.last_iteration != SINGLE_VALUE:
-            reached = max(summary.last_iteration, summary.min_iteration, summary.max_iteration)
+            reached = max(summary.last_iteration, summary.greatest or summary.last_iteration)
             last = reached if last is None else max(last, reached)
     _put_values(connection, task_id, _storable(values))
     columns: dict[str, Any] = {"last_update": now}
