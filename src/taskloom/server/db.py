@@ -37,6 +37,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from taskloom.domain.errors import BadInput, StorageFull, Unavailable
+from taskloom.server.patterns import FUNCTION, matches_text
 
 log = logging.getLogger("taskloom.server.db")
 
@@ -269,6 +270,7 @@ def connect_sqlite(path: Path, *, writer: bool) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
+    connection.create_function(FUNCTION, 2, matches_text, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     if writer:
         connection.execute("PRAGMA journal_mode=WAL")
