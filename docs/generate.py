@@ -1,4 +1,4 @@
-"""Writes api.md from the table of operations and commands.md from the command line itself.
+"""Writes api.md from the table of operations, commands.md from the command line itself, clearml-calls.md.
 
 `make docs` runs it; a test compares what it would write with what is committed.
 """
@@ -98,7 +98,32 @@ def _command(command: Any, path: list[str]) -> list[str]:
     return lines
 
 
-PAGES = {"api.md": api, "commands.md": commands}
+def clearml_calls() -> str:
+    """Every call of ClearML's clients that the server serves, by service."""
+    from taskloom.server.compat.clearml.serving import every_endpoint
+
+    nothing: Any = None  # handlers look at the services only when they are called
+    endpoints = every_endpoint(nothing, nothing)
+    services: dict[str, list[str]] = {}
+    for name in sorted(endpoints):
+        service, _, action = name.partition(".")
+        role = endpoints[name].role
+        services.setdefault(service, []).append(action if role == "member" else f"{action} ({role or 'login'})")
+    lines = [
+        "# ClearML's calls",
+        NOTE,
+        "What unmodified clients of ClearML may call, under every version prefix. Calls need a key of role member",
+        "unless another is named. Every other call is answered with 404 in ClearML's form and counted:",
+        "`taskloom doctor` tells which. Files are served below `/files`.",
+        "",
+        "| Service | Calls |",
+        "|---|---|",
+    ]
+    lines += [f"| {service} | {', '.join(calls)} |" for service, calls in services.items()]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"api.md": api, "commands.md": commands, "clearml-calls.md": clearml_calls}
 
 
 def main() -> int:

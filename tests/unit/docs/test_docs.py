@@ -24,7 +24,7 @@ ROOMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["api.md", "commands.md"])
+@pytest.mark.parametrize("name", ["api.md", "commands.md", "clearml-calls.md"])
 def test_generated_pages_are_what_the_code_says(name: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; "

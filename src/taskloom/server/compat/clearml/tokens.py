@@ -13,8 +13,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import jwt
-
 from taskloom.server.call import Caller
 from taskloom.server.compat.clearml.errors import BAD_TOKEN, Refusal
 from taskloom.server.settings import Clock
@@ -37,6 +35,8 @@ class Tokens:
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def make(self, caller: Caller, seconds: int) -> str:
+        import jwt  # loaded by the first login: a start does not wait for it
+
         now = self._clock()
         claims = _claims(caller, now, now + min(max(seconds, SHORTEST), LONGEST))
         return jwt.encode(claims, self._secret, _ALGORITHM)
@@ -50,6 +50,8 @@ class Tokens:
         return key
 
     def _read(self, token: str) -> tuple[str, float]:
+        import jwt
+
         try:
             options: Any = {"require": ["exp", "key"], "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, self._secret, [_ALGORITHM], options)
