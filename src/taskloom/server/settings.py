@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body       bytes of a request body that is a message
     max_blob       bytes of one uploaded blob; 0 as large as the disk
     sweep          seconds between two looks for expired leases
+    agent_lease    seconds that an agent of another system may be silent about a task that it runs
     console_limit  bytes of console kept for one task
     wrong_keys     wrong API keys from one address within `wrong_keys_window` seconds before it has to wait
     revoke_within  seconds after which a revoked key is refused at the latest
@@ -47,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int = 64 * MIB
     max_blob: int = 0
     sweep: float = 5.0
+    agent_lease: float = 120.0
     max_wait: float = MAX_WAIT
     max_page: int = 1000
     console_limit: int = 256 * MIB

@@ -45,6 +45,11 @@ What the worker gives the child, in its environment:
     TASKLOOM_JOURNAL        directory of this task's journals; shipped by the worker, not by the script
     TASKLOOM_URL, TASKLOOM_API_KEY   for calls that the script makes itself, with a key that is valid only
                             while the lease is (the worker's own key never reaches the child)
+
+Agents of other systems (ClearML's) know no token. A task that such an agent pulls is under a lease whose token
+is told to nobody: it is renewed by whatever the agent or its script reports about the task, and ended by
+whoever reports the task's end; when it runs out, the queue's policy decides as above. Journals of a script that
+runs under it bear no token; a lease that ran out closes its writers instead (see `fence`).
 """
 
 from __future__ import annotations
@@ -61,9 +66,15 @@ MIN_LEASE, MAX_LEASE, DEFAULT_LEASE = 2.0, 3600.0, 30.0
 MAX_RENEW_INTERVAL = 2.0
 MAX_WAIT = 30.0
 STOPPING = "stopping"
+AGENT_LEASE = "agent:"  # begins the tokens that are told to nobody
 WORKER_LOST = "worker lost"
 
 
 def renew_interval(lease_seconds: float) -> float:
     """Seconds between two renewals of a lease."""
     return min(lease_seconds / 3, MAX_RENEW_INTERVAL)
+
+
+def fence(lease: str) -> str:
+    """What a report must bear while its task is under this lease: the token, nothing under an agent's."""
+    return "" if lease.startswith(AGENT_LEASE) else lease

@@ -23,8 +23,9 @@ from taskloom.server.accounts.service import AccountService
 from taskloom.server.queues import store
 from taskloom.server.queues.store import GIVEN_BACK, LOST, LeaseRow
 from taskloom.server.tasks import moves
+from taskloom.server.tasks.store import close_writers
 from taskloom.wire.messages import Finish, Lease
-from taskloom.wire.worker_protocol import STOPPING, WORKER_LOST
+from taskloom.wire.worker_protocol import AGENT_LEASE, STOPPING, WORKER_LOST, fence
 
 _MOVES = {"completed": Move.COMPLETE, "failed": Move.FAIL, "aborted": Move.ABORT}
 HANDED_BACK = "the worker was stopped"
@@ -49,57 +50,72 @@ def claim(
         return None
     for queue in store.queue_policies(tx, keys):
         while not queue.paused and (entry := store.first_entry(tx, queue.id)) is not None:
-            task_id, user = entry
+            task_id, user, _ = entry
             store.remove_entry(tx, task_id)
             try:
-                return _begin(tx, accounts, task_id, user, worker_id, worker.name, queue, seconds, now)
+                lease, task = _begin(tx, task_id, worker_id, worker.name, queue, _fresh_token(), seconds, now)
             except (Conflict, NotFound):  # before anything was written
                 continue  # an entry whose task does not wait: nothing to run
+            return Lease(
+                token=lease.token,
+                expires=lease.expires,
+                seconds=seconds,
+                attempt=lease.attempt,
+                queue=queue.name,
+                task=task,
+                user=user,
+                key=accounts.create_lease_key(tx, user, lease.token, lease.expires),
+            )
+    return None
+
+
+def pull(tx: Connection, queue: Queue, worker_id: str, seconds: float, now: float) -> tuple[Task, float] | None:
+    """For an agent of another system: the queue's next task, and since when it waited. The lease is held by the
+    worker's id; its token is told to nobody, and no key is made for the script.
+    """
+    while not queue.paused and (entry := store.first_entry(tx, queue.id)) is not None:
+        task_id, _, enqueued = entry
+        store.remove_entry(tx, task_id)
+        token = f"{AGENT_LEASE}{_fresh_token()}"
+        try:
+            _, task = _begin(tx, task_id, worker_id, worker_id, queue, token, seconds, now)
+        except (Conflict, NotFound):
+            continue
+        return task, enqueued
     return None
 
 
 def _begin(
     tx: Connection,
-    accounts: AccountService,
     task_id: str,
-    user: str,
     worker_id: str,
     worker_name: str,
     queue: Queue,
+    token: str,
     seconds: float,
     now: float,
-) -> Lease:
-    token = secrets.token_urlsafe(32)
+) -> tuple[LeaseRow, Task]:
     task = moves.begin_attempt(tx, task_id, token, worker_name, queue.id, now).task
-    expires = now + seconds
-    store.add_lease(
-        tx,
-        LeaseRow(
-            token=token,
-            task_id=task_id,
-            worker_id=worker_id,
-            queue_id=queue.id,
-            attempt=task.attempt,
-            seconds=seconds,
-            expires=expires,
-            phase="preparing",
-            stop=False,
-            stop_reason="",
-            outcome="",
-            created=now,
-        ),
-    )
-    key = accounts.create_lease_key(tx, user, token, expires)
-    return Lease(
+    lease = LeaseRow(
         token=token,
-        expires=expires,
-        seconds=seconds,
+        task_id=task_id,
+        worker_id=worker_id,
+        queue_id=queue.id,
         attempt=task.attempt,
-        queue=queue.name,
-        task=task,
-        user=user,
-        key=key,
+        seconds=seconds,
+        expires=now + seconds,
+        phase="preparing",
+        stop=False,
+        stop_reason="",
+        outcome="",
+        created=now,
     )
+    store.add_lease(tx, lease)
+    return lease, task
+
+
+def _fresh_token() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def renew(
@@ -140,6 +156,8 @@ def expire(tx: Connection, accounts: AccountService, lease: LeaseRow, now: float
     accounts.revoke_lease_keys(tx, lease.token)
     if not store.is_held(tx, lease.task_id, lease.token):
         return None  # reset meanwhile: the task is no longer this attempt's
+    if not fence(lease.token):  # its reports bear no token, so the writers themselves are shut out
+        close_writers(tx, lease.task_id)
     if lease.stop:
         reason = lease.stop_reason
         found = moves.end_attempt(tx, lease.task_id, lease.token, Move.ABORT, now=now, reason=reason)

@@ -29,6 +29,7 @@ from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.queues import attempts, store
+from taskloom.server.queues.agents import AgentDesk
 from taskloom.server.queues.attempts import Changed
 from taskloom.server.queues.store import WorkerRow
 from taskloom.server.queues.waiting import Serving, explain, free_slots
@@ -73,6 +74,7 @@ class QueueService:
     ) -> None:
         self._db, self._bus, self._clock, self._settings = main, bus, clock, settings
         self._accounts, self._tasks = accounts, tasks
+        self.agents = AgentDesk(main, clock, settings, accounts, tasks, self._tell)
         self._sweeper: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------
@@ -350,6 +352,20 @@ class QueueService:
 
         await self._tasks.copy_last_values()  # who sees the task ended sees them, too
         return self._tell(await self._db.write(work)).task
+
+    # --- what agents of other systems say of their tasks --------------------------------------------------
+
+    async def heard_of(self, task_id: str) -> None:
+        """A report about the task came in: an agent that runs it lives. Cheap."""
+        await self.agents.heard_of(task_id)
+
+    async def start_for_agent(self, caller: Caller, task_id: str) -> Task | None:
+        """None: the task is not under the lease of an agent of another system."""
+        return await self.agents.start(caller, task_id)
+
+    async def end_for_agent(self, caller: Caller, task_id: str, said: Finish) -> Task | None:
+        """None: the task is not under the lease of an agent of another system."""
+        return await self.agents.end(caller, task_id, said)
 
     # --- who wants to know ------------------------------------------------------------------------------
 

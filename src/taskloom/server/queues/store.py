@@ -149,10 +149,10 @@ def remove_entry(tx: Connection, task_id: str) -> str | None:
     return tx.execute(_REMOVE_ENTRY, {"task": task_id}).scalar_one_or_none()
 
 
-def first_entry(tx: Connection, queue_id: str) -> tuple[str, str] | None:
-    """Task and user of the entry that is next; locked until the transaction ends, where rows can be locked."""
+def first_entry(tx: Connection, queue_id: str) -> tuple[str, str, float] | None:
+    """Task, user and time of the entry that is next; locked until the transaction ends, where rows can be."""
     row = tx.execute(_FIRST_ENTRY, {"queue": queue_id}).one_or_none()
-    return None if row is None else (row.task_id, row.user)
+    return None if row is None else (row.task_id, row.user, row.enqueued)
 
 
 def any_entry(tx: Connection, keys: Sequence[str]) -> bool:
@@ -356,7 +356,7 @@ def _open() -> Select[Any]:
 _keys: BindParameter[Any] = bindparam("keys", expanding=True)
 _POLICIES = select(queues).where(queues.c.id.in_(_keys) | queues.c.name.in_(_keys))
 _FIRST_ENTRY = (
-    select(entries.c.task_id, entries.c.user)
+    select(entries.c.task_id, entries.c.user, entries.c.enqueued)
     .where(entries.c.queue_id == bindparam("queue"))
     .order_by(entries.c.rank, entries.c.enqueued)
     .limit(1)

@@ -5,8 +5,8 @@ of their own; only then the batch is acknowledged. Whoever is cut off in between
 a mark is skipped, so it does not matter where a batch was cut. Batches without records (the stream of a running
 training) read main and do not write it.
 
-A lease fences: under a worker's attempt only batches with its token come in, and without one only batches
-without. Writers whose results were reset are told `Discarded`; a deleted task swallows what still comes for it
+A lease fences: under a worker's attempt only batches with its token come in, and without one (or under an agent's
+of another system, which is told none) only batches without. Writers whose results were reset are told `Discarded`; a deleted task swallows what still comes for it
 and asks the script to stop.
 """
 
@@ -33,7 +33,7 @@ from taskloom.server.tasks.recording import Outcome, RecordKeeper
 from taskloom.server.tasks.removal import Removal
 from taskloom.wire.messages import JournalBatch, JournalMarks, LiveEvent
 from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, Ended, ModelStored, Opened, Plotted
-from taskloom.wire.worker_protocol import STOPPING
+from taskloom.wire.worker_protocol import STOPPING, fence
 
 FRESH = 5.0  # seconds that `last_update` may lag behind a run that only prints
 TRIES = 5  # resets by others that may come in between
@@ -158,7 +158,7 @@ def _look(tx: Connection, task_id: str, writer: str) -> tuple[store.Gate | None,
 def _admit(task_id: str, gate: store.Gate, batch: JournalBatch) -> None:
     if gate.closed:
         raise _discarded(task_id)
-    if gate.lease != batch.lease:
+    if fence(gate.lease) != batch.lease:
         held = "is under another lease" if gate.lease else "is under no lease"
         raise LeaseLost(f"task {task_id} {held}; this attempt is void", status=gate.status.value)
     opens = bool(batch.events) and isinstance(batch.events[0], Opened)
