@@ -43,6 +43,8 @@ COMMANDS: dict[str, Entry] = {
     "project": Entry("project", "app"),
     "journal": Entry("journal", "app"),
     "key": Entry("key", "app"),
+    "clearml-config": Entry("clearml_config", "clearml_config"),
+    "doctor": Entry("doctor", "doctor"),
     "version": Entry("version", "version"),
 }
 _TAKES_VALUE = frozenset({"--url", "--api-key", "--data"})

@@ -13,14 +13,16 @@ import contextlib
 import ctypes
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
+from taskloom.cli.clearml import conf
 from taskloom.domain.errors import TaskloomError, Unavailable
 from taskloom.wire.connection import data_folder, read_connection
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_DATA, ENV_URL
@@ -39,6 +41,8 @@ from taskloom import Task
 task = Task.init(project_name="examples", task_name="my first task")
 settings = task.connect({"learning_rate": 0.01, "epochs": 10})
 task.get_logger().report_scalar("loss", "train", value=0.5, iteration=1)"""
+
+CLEARML_COMMAND = "taskloom clearml-config   # writes it; this output is a file that others may read"
 
 
 def up(
@@ -149,8 +153,18 @@ class Supervisor:
             self._watch(worker)
         self._tasks.append(asyncio.create_task(ship_waiting(self._data, self._environ)))
         print(line, *([worker_line] if worker_line else []), sep="\n")
-        print(f"Data in {self._data}\n\nAdd to a script, and run it as always:\n\n{_indented(LINES)}\n\nCtrl-C stops.",
-              flush=True)  # fmt: skip
+        print(f"Data in {self._data}", "Add to a script, and run it as always:", _indented(LINES),
+              "Or point ClearML's clients here, in their clearml.conf:", _indented(self._clearml_section()),
+              "Ctrl-C stops.", sep="\n\n", flush=True)  # fmt: skip
+
+    def _clearml_section(self) -> str:
+        """With the key of the connection file, which whoever starts this can read anyway. Others could read it
+        in a log, so it is left out of a file that is open to them.
+        """
+        written = read_connection(self._data)
+        if written is None or _others_read(sys.stdout):
+            return CLEARML_COMMAND
+        return conf.section(written.url, written.api_key)
 
     def _watch(self, child: Child) -> None:
         self._tasks.append(asyncio.create_task(keep_alive(child)))
@@ -229,6 +243,15 @@ async def ship_waiting(data: Path, environ: Mapping[str, str]) -> None:
 def _die_with_parent() -> None:
     """In the child, before it is replaced: SIGTERM when this process is gone, however it went."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _others_read(stream: IO[str]) -> bool:
+    """Whether what is printed goes to a file that other users may read."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _indented(text: str) -> str:

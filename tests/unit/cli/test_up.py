@@ -166,3 +166,27 @@ def test_up_ships_what_earlier_runs_left(start: Callable[..., Up], tmp_path: Pat
         return [series.count for series in found[0].metrics if series.title == "loss"]
 
     eventually(lambda: counts() == [100])
+
+
+def test_up_prints_the_section_for_clearmls_clients_but_not_into_a_file_of_others(
+    start: Callable[..., Up], tmp_path: Path, eventually: Eventually
+) -> None:
+    up = start("--no-worker")
+    access, _, secret = up.client.address.api_key.removeprefix("tl_").partition("_")
+    section = up.said[up.said.index("api {") : up.said.index("Ctrl-C")]
+    assert f'files_server: "{up.client.address.url}/files"' in section
+    assert f'access_key: "{access}"' in section
+    assert f'secret_key: "{secret}"' in section
+    assert up.end() == 0
+    log = tmp_path / "open.log"
+    words = [sys.executable, "-m", "taskloom.cli.up", "--data", str(up.data), "--port", "0", "--no-worker"]
+    with log.open("wb") as opened:
+        log.chmod(0o644)
+        process = subprocess.Popen(words, stdout=opened, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: "Ctrl-C stops." in log.read_text())
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+    assert secret not in log.read_text()
+    assert "taskloom clearml-config" in log.read_text()
