@@ -6,6 +6,8 @@ are edited, compared and searched on their own.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -35,6 +37,8 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     setup        shell lines run before the command, in the prepared workspace
     image        container image with its arguments in `image_arguments`; empty: no container
     variables    environment variables given to the command
+    foreign      what a client of another system keeps with the code, under that system's own names (such as conda
+                 requirements); nobody here acts on it, the client finds it again, also in a clone
     """
 
     repository: str = ""
@@ -54,3 +58,4 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     image_arguments: str = ""
     variables: dict[str, str] = {}
     resources: Resources = Resources()
+    foreign: dict[str, Any] = {}

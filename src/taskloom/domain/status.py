@@ -7,7 +7,9 @@ are final but for `reset`, `resume` and `publish`; nothing leaves `published`.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
+from functools import cache
 
 from taskloom.domain.errors import IllegalMove
 
@@ -67,3 +69,22 @@ def after(move: Move, found: Status) -> Status:
             allowed=sorted(sources),
         )
     return target
+
+
+# In the order in which they are tried; the others give up results or a place in a queue.
+_STEPS = (Move.START, Move.COMPLETE, Move.FAIL, Move.ABORT, Move.RESUME, Move.PUBLISH)
+
+
+@cache
+def way(found: Status, target: Status) -> tuple[Move, ...] | None:
+    """The fewest moves that lead from one state to another and lose nothing; None when none do."""
+    reached: dict[Status, tuple[Move, ...]] = {found: ()}
+    waiting = deque([found])
+    while waiting:
+        here = waiting.popleft()
+        for step in _STEPS:
+            sources, there = MOVES[step]
+            if here in sources and there not in reached:
+                reached[there] = (*reached[here], step)
+                waiting.append(there)
+    return reached.get(target)

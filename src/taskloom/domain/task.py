@@ -127,7 +127,9 @@ class TaskEdit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     configuration: dict[str, ConfigurationObject | None] | None = None
     replace_configuration: bool = False
     properties: dict[str, Property | None] | None = None
+    replace_properties: bool = False
     runtime: dict[str, Any] | None = None
+    replace_runtime: bool = False
     progress: float | None = None
     output_uri: str | None = None
     revision: int | None = None
@@ -169,10 +171,10 @@ def apply_edit(task: Task, edit: TaskEdit) -> Task:
     if edit.configuration is not None or edit.replace_configuration:
         kept = {} if edit.replace_configuration else task.configuration
         changes["configuration"] = _merged(kept, edit.configuration or {})
-    if edit.properties is not None:
-        changes["properties"] = _merged(task.properties, edit.properties)
-    if edit.runtime is not None:
-        changes["runtime"] = _merged(task.runtime, edit.runtime)
+    if edit.properties is not None or edit.replace_properties:
+        changes["properties"] = _merged({} if edit.replace_properties else task.properties, edit.properties or {})
+    if edit.runtime is not None or edit.replace_runtime:
+        changes["runtime"] = _merged({} if edit.replace_runtime else task.runtime, edit.runtime or {})
     return msgspec.structs.replace(task, **changes)
 
 
