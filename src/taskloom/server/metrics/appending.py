@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, SeriesSummary
-from taskloom.server.metrics import console, store
+from taskloom.server.metrics import console, growing, store
 from taskloom.server.metrics.packing import compress
 from taskloom.wire.messages import JournalBatch, JournalMarks, ScalarColumns
 from taskloom.wire.records import Plotted, SeriesNamed
@@ -123,27 +123,8 @@ def _apply_rows(
             f"series number {min(unknown)} of writer {batch.writer} was never named", number=min(unknown)
         )
     grown = _merged([(known[number], points) for number, points in groups.items()])
-    written: list[store.ChunkRow] = []
-    gone: list[tuple[int, int]] = []
-    summaries: dict[int, SeriesSummary] = {}
-    for row, points in grown:
-        kept, replaced = _chunks(tx, row, points)
-        written += kept
-        gone += replaced
-        summaries[row.id] = rows.extend(complete(tx, row), points)
-    store.put_chunks(tx, written, gone)
-    store.put_summaries(tx, summaries)
-    return start + count, tuple(summaries.values())
-
-
-def complete(tx: Connection, row: store.SeriesRow) -> SeriesSummary:
-    """Its summary; what one of an early version lacks is read from the points, once."""
-    summary = row.summary
-    if not summary.count or summary.greatest is not None:
-        return summary
-    from taskloom.server.metrics import codec, rows
-
-    return rows.anew(summary, codec.decode([data for _, data in store.chunks_from(tx, row.id, 0)]))
+    summaries = growing.write(tx, {row.id: growing.append(tx, row, points) for row, points in grown})
+    return start + count, summaries
 
 
 def _row_count(scalars: ScalarColumns) -> int:
@@ -166,29 +147,6 @@ def _merged(groups: list[tuple[store.SeriesRow, Columns]]) -> Iterator[tuple[sto
         by_id.setdefault(row.id, []).append((row, points))
     for found in by_id.values():
         yield found[0][0], join([points for _, points in found])
-
-
-def _chunks(
-    tx: Connection, row: store.SeriesRow, points: Columns
-) -> tuple[list[store.ChunkRow], list[tuple[int, int]]]:
-    """The chunks to write for new points of a series, and the positions of older ones that they replace."""
-    from taskloom.server.metrics import codec, rows
-
-    count = row.summary.count
-    at = rows.reopened(count, len(points))
-    if at == rows.end_of(count):
-        old = [] if row.end is None else [(at, row.end)]
-    else:
-        old = store.chunks_from(tx, row.id, at)
-    if old:
-        points = codec.join([codec.decode([data for _, data in old]), points])
-    written: list[store.ChunkRow] = []
-    for position, size in rows.cut(at, len(points)):
-        part = points.part(position - at, position - at + size)
-        data = codec.encode(part, raw=size < rows.SPANS[-1])
-        written.append(store.ChunkRow(row.id, position, size, data))
-    new = {chunk.position for chunk in written}
-    return written, [(row.id, position) for position, _ in old if position not in new]
 
 
 # --- console ----------------------------------------------------------------------------------------------

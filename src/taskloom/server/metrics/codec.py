@@ -102,6 +102,21 @@ def decode(chunks: Sequence[bytes]) -> Columns:
     return Columns(columns[0], columns[1].view(np.float64), columns[2].view(np.float64))
 
 
+def decode_iterations(chunks: Sequence[bytes]) -> Int64s:
+    """Only the iterations of consecutive chunks; mostly nothing has to be unpacked for them."""
+    heads = [_HEAD.unpack_from(chunk) for chunk in chunks]
+    out = np.empty(sum(head[3] for head in heads), np.int64)
+    at = 0
+    for chunk, (packing, how, _, count, size, *_) in zip(chunks, heads, strict=True):
+        place = memoryview(chunk)[_HEAD.size : _HEAD.size + size]
+        if packing == RAW:
+            out[at : at + count] = np.frombuffer(place, "<i8")
+        else:
+            _unpack(place, how, out[at : at + count])
+        at += count
+    return out
+
+
 def _unpack(data: memoryview, form: int, out: Int64s) -> None:
     count = len(out)
     if form == STEPS:

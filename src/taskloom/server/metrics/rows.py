@@ -79,6 +79,24 @@ def by_series(numbers: NDArray[np.uint32], points: Columns) -> Iterator[tuple[in
         yield int(keys[start]), points.part(start, stop)
 
 
+def newest_of_each(points: Columns) -> Columns:
+    """Of points with one iteration the last that came; in the order of arrival."""
+    iteration = points.iteration
+    if bool((iteration[1:] > iteration[:-1]).all()):
+        return points
+    _, back = np.unique(iteration[::-1], return_index=True)
+    return points.take(np.sort(len(iteration) - 1 - back))
+
+
+def among(iteration: Int64s, new: Int64s) -> NDArray[np.bool_]:
+    """Which of the iterations are among the new ones."""
+    low, high = new.min(), new.max()
+    inside = (iteration >= low) & (iteration <= high)
+    if inside.any():
+        inside[inside] = np.isin(iteration[inside], new)
+    return inside
+
+
 def extend(old: SeriesSummary, points: Columns) -> SeriesSummary:
     """The summary with more points. The earliest of equal extremes stays; NaN is none as long as it can be.
 

@@ -3,7 +3,8 @@
 Appending. `append` applies the telemetry part of a journal batch (series names, plots, scalar rows, console
 bytes) with the writer's marks in one transaction: what lies before the marks is skipped, a gap is a Conflict
 that tells them. Whether the writer may write at all (lease, state, reset) was decided before by `tasks`, which
-also keeps `append` and `delete_task` of one task from overlapping.
+also keeps `append` and `delete_task` of one task from overlapping. `report` does the same for events that come without a
+journal's numbers.
 
 Summaries. Filters and sorting read last, minimum and maximum from `task_values` in the other database. Every
 append marks its series dirty; `tasks` copies them over, at leisure and again at start:
@@ -28,9 +29,10 @@ from taskloom.domain.metrics import SeriesSummary
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
-from taskloom.server.metrics import appending, reading, store
+from taskloom.server.metrics import appending, reading, reporting, store
 from taskloom.server.metrics.appending import Appended
 from taskloom.server.metrics.live import Announcements
+from taskloom.server.metrics.reporting import Applied, Reported
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import (
     ConsolePage,
@@ -44,6 +46,7 @@ from taskloom.wire.messages import (
 )
 
 CONSOLE_NEWS = frozenset({"console", "task"})
+FORGET_EVERY = 60.0  # seconds between two looks for batches that need not be known any more
 DELETE_ROWS = 200  # rows deleted in one transaction, so that other writers get their turn
 
 
@@ -52,6 +55,7 @@ class DirtySummary:
     series_id: int
     task: str
     summary: SeriesSummary
+    stored: bytes  # the same as the database has it
 
 
 class MetricsService:
@@ -59,6 +63,7 @@ class MetricsService:
         self, main: Database, telemetry: Database, bus: EventBus, clock: Clock, settings: Settings
     ) -> None:
         self._main, self._db, self._bus, self._settings = main, telemetry, bus, settings
+        self._clock, self._forgot = clock, 0.0
         self._live = Announcements(bus, clock)
         self._decoded = reading.Decoded()
 
@@ -72,14 +77,32 @@ class MetricsService:
             return appending.apply(tx, task_id, batch, self._settings.console_limit)
 
         appended = await self._db.write(work)
-        for grew, kind in (
-            (appended.summaries, "metrics"),
-            (appended.console, "console"),
-            (appended.plots, "plots"),
-        ):
-            if grew:
-                self._live.tell(kind, task_id, project)
+        self._tell(appended, task_id, project)
         return appended
+
+    async def report(self, owner_id: str, what: Reported, project: str = "") -> Applied:
+        """Store events that have no journal; a batch that was applied before is skipped. See `reporting`.
+
+        Whether the owner, a task or a model, takes them was decided before.
+        """
+        now = self._clock()
+        forget = now - self._forgot > FORGET_EVERY
+
+        def work(tx: Connection) -> Applied:
+            if forget:
+                store.forget_batches(tx, now - reporting.REMEMBERED)
+            return reporting.apply(tx, owner_id, what, now, self._settings.console_limit)
+
+        applied = await self._db.write(work)
+        if forget:
+            self._forgot = now
+        self._tell(applied, owner_id, project)
+        return applied
+
+    def _tell(self, grew: Appended | Applied, task_id: str, project: str) -> None:
+        kinds = {"metrics": grew.summaries, "console": grew.console, "plots": grew.plots}
+        for kind in (kind for kind, happened in kinds.items() if happened):
+            self._live.tell(kind, task_id, project)
 
     async def marks(self, task_id: str, writer: str) -> JournalMarks:
         """How far a writer's streams are here; `events` counts only for series names and plots."""
@@ -100,7 +123,7 @@ class MetricsService:
         return [DirtySummary(*row) for row in found]
 
     async def clear_dirty(self, seen: list[DirtySummary]) -> None:
-        rows = [(one.series_id, one.task, one.summary.count) for one in seen]
+        rows = [(one.series_id, one.task, one.stored) for one in seen]
         await self._db.write(lambda tx: store.clear_dirty(tx, rows))
 
     async def list_series(self, task_id: str) -> list[SeriesSummary]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import Insert
 
 from taskloom.domain.metrics import SeriesSummary
 from taskloom.server.db import insert
-from taskloom.server.tables import chunks, console, marks, plots, series, series_numbers, tasks
+from taskloom.server.tables import batches, chunks, console, marks, plots, series, series_numbers, tasks
 from taskloom.wire.messages import JournalMarks
 
 STREAMS = ("stdout", "stderr", "report")
@@ -112,9 +112,7 @@ def name_series(tx: Connection, task_id: str, writer: str, number: int, title: s
     same = and_(series.c.task_id == task_id, series.c.title == title, series.c.series == name)
     found = tx.execute(select(series.c.id).where(same)).scalar_one_or_none()
     if found is None:
-        nothing = _pack(SeriesSummary(title, name, 0, "NaN", 0, "NaN", 0, "NaN", 0))
-        fresh = insert(tx, series).values(task_id=task_id, title=title, series=name, summary=nothing)
-        tx.execute(fresh.on_conflict_do_nothing())
+        make_series(tx, task_id, [(title, name)])
         found = tx.execute(select(series.c.id).where(same)).scalar_one()
     statement = insert(tx, series_numbers).values(task_id=task_id, writer=writer, number=number, series_id=found)
     tx.execute(statement.on_conflict_do_nothing())
@@ -147,6 +145,52 @@ def numbered(tx: Connection, task_id: str, writer: str, numbers: Sequence[int], 
         for row in tx.execute(_numbered, {"task": task_id, "by": writer, "numbers": some, "span": span}):
             found[row[0]] = SeriesRow(row[1], _summary_of.decode(row[2]), row[3])
     return found
+
+
+_named = (
+    select(series.c.title, series.c.series, series.c.id, series.c.summary, chunks.c.data)
+    .select_from(
+        series.outerjoin(
+            chunks,
+            and_(
+                chunks.c.series_id == series.c.id,
+                chunks.c.position == series.c.count - series.c.count % bindparam("span"),
+            ),
+        )
+    )
+    .where(
+        series.c.task_id == bindparam("task"),
+        series.c.title.in_(bindparam("titles", expanding=True)),
+        series.c.series.in_(bindparam("names", expanding=True)),
+    )
+)
+
+
+def named(
+    tx: Connection, task_id: str, wanted: Sequence[tuple[str, str]], span: int
+) -> dict[tuple[str, str], SeriesRow]:
+    """The series of these titles and names that are there, like `numbered`."""
+    found: dict[tuple[str, str], SeriesRow] = {}
+    for at in range(0, len(wanted), SLICE):
+        some = set(wanted[at : at + SLICE])
+        titles, names = sorted({title for title, _ in some}), sorted({name for _, name in some})
+        for row in tx.execute(_named, {"task": task_id, "titles": titles, "names": names, "span": span}):
+            if (row[0], row[1]) in some:
+                found[row[0], row[1]] = SeriesRow(row[2], _summary_of.decode(row[3]), row[4])
+    return found
+
+
+def make_series(tx: Connection, task_id: str, wanted: Sequence[tuple[str, str]]) -> None:
+    """Series without points; those that are there already stay."""
+    rows = [
+        {"task_id": task_id, "title": title, "series": name, "summary": _nothing(title, name)}
+        for title, name in wanted
+    ]
+    tx.execute(insert(tx, series).on_conflict_do_nothing(), rows)
+
+
+def _nothing(title: str, name: str) -> bytes:
+    return _pack(SeriesSummary(title, name, 0, "NaN", 0, "NaN", 0, "NaN", 0))
 
 
 _chunks_from = (
@@ -203,25 +247,26 @@ def summaries(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Series
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 
 
-def dirty(tx: Connection, limit: int) -> list[tuple[int, str, SeriesSummary]]:
+def dirty(tx: Connection, limit: int) -> list[tuple[int, str, SeriesSummary, bytes]]:
+    """Id, task and summary, also as it is stored."""
     rows = tx.execute(
         select(series.c.id, series.c.task_id, series.c.summary).where(series.c.dirty.is_(True)).limit(limit)
     )
-    return [(row[0], row[1], _summary_of.decode(row[2])) for row in rows]
+    return [(row[0], row[1], _summary_of.decode(row[2]), row[2]) for row in rows]
 
 
-def clear_dirty(tx: Connection, seen: Sequence[tuple[int, str, int]]) -> None:
-    """Series (id, task, count) whose summary is stored elsewhere; one that grew meanwhile stays dirty."""
+def clear_dirty(tx: Connection, seen: Sequence[tuple[int, str, bytes]]) -> None:
+    """Series (id, task, stored summary) that are copied elsewhere; one that changed meanwhile stays dirty."""
     if seen:
         tx.execute(
             update(series)
             .where(
                 series.c.id == bindparam("at"),
                 series.c.task_id == bindparam("of"),
-                series.c.count == bindparam("points"),
+                series.c.summary == bindparam("told"),
             )
             .values(dirty=False),
-            [{"at": at, "of": of, "points": points} for at, of, points in seen],
+            [{"at": at, "of": of, "told": told} for at, of, told in seen],
         )
 
 
@@ -350,6 +395,19 @@ def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -
         yield PlotRow(*row)
 
 
+# --- batches without a journal's numbers ------------------------------------------------------------------
+
+
+def remember_batch(tx: Connection, owner_id: str, digest: str, now: float) -> bool:
+    """Whether it is new; from now on it is known."""
+    fresh = insert(tx, batches).values(owner_id=owner_id, digest=digest, time=now)
+    return tx.execute(fresh.on_conflict_do_nothing()).rowcount == 1
+
+
+def forget_batches(tx: Connection, before: float) -> None:
+    tx.execute(delete(batches).where(batches.c.time < before))
+
+
 # --- deleting ---------------------------------------------------------------------------------------------
 
 
@@ -367,6 +425,7 @@ def drop_some(tx: Connection, task_id: str, limit: int) -> bool:
         tx.execute(delete(series).where(series.c.id == series_id))
     for table in (plots, series_numbers, marks, series):
         tx.execute(delete(table).where(table.c.task_id == task_id))
+    tx.execute(delete(batches).where(batches.c.owner_id == task_id))
     return False
 
 

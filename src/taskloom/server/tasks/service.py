@@ -43,6 +43,7 @@ from taskloom.server.tasks.journal import JournalDesk
 from taskloom.server.tasks.projection import Projection
 from taskloom.server.tasks.recording import ENDINGS, RecordKeeper
 from taskloom.server.tasks.removal import Removal
+from taskloom.server.tasks.reports import ReportDesk
 from taskloom.wire.messages import (
     Finish,
     LiveEvent,
@@ -80,6 +81,7 @@ class TaskService:
         self._projection = Projection(main, metrics, clock)
         keeper = RecordKeeper(projects, artifacts, self._removal)
         self.journals = JournalDesk(main, metrics, keeper, self._removal, self._projection, gates, bus, clock)
+        self.reports = ReportDesk(main, metrics, artifacts, self._removal, self._projection, gates, clock)
         self._leftovers: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------

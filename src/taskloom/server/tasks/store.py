@@ -23,6 +23,7 @@ from taskloom.server import db
 from taskloom.server.tables import (
     deletions,
     entries,
+    leases,
     projects,
     queues,
     task_tags,
@@ -34,6 +35,7 @@ from taskloom.server.tables import (
 VALUE_TEXT = 1024  # characters of a value that filters and sorting see
 VALUE_KEY = 500  # characters of a key; a longer one is kept in the document but cannot be filtered by
 PAGE = 500  # ids in one IN list
+CODE_FIELDS = ("repository", "branch", "tag", "commit", "entry_point", "image")  # of an execution, for filters
 
 Value = tuple[float | None, str | None]
 
@@ -141,6 +143,11 @@ def gate(connection: Connection, task_id: str, writer: str) -> Gate | None:
     return Gate(
         Status(status), message, lease or "", last_update, project, events, bool(closed), purging is not None
     )
+
+
+def task_of_lease(connection: Connection, token: str) -> str | None:
+    """The task that an attempt was or is at."""
+    return connection.execute(select(leases.c.task_id).where(leases.c.token == token)).scalar_one_or_none()
 
 
 def ids_in_projects(connection: Connection, project_ids: Sequence[str]) -> list[tuple[str, Status]]:
@@ -337,7 +344,19 @@ def _values(task: Task) -> dict[str, Value]:
     values = {f"parameters.{name}": _typed(parameter) for name, parameter in flatten(task.parameters).items()}
     for name, text in task.properties.items():
         values[f"properties.{name}"] = _typed(Parameter(text.value, text.type))
+    for name, value in task.runtime.items():
+        if isinstance(value, str | int | float):
+            values[f"runtime.{name}"] = _plain(value)
+    for name in CODE_FIELDS:
+        if word := getattr(task.execution, name):
+            values[f"execution.{name}"] = (None, word[:VALUE_TEXT])
     return _storable(values)
+
+
+def _plain(value: str | float) -> Value:
+    """Numbers are kept with their text, so that both kinds of comparison find them; flags as the words."""
+    found = number(Parameter(str(value), type(value).__name__))
+    return (None if found is None or math.isnan(found) else found), str(value)[:VALUE_TEXT]
 
 
 def _typed(parameter: Parameter) -> Value:

@@ -1,0 +1,92 @@
+"""Events of clients that keep no journal: whether a task or model takes them now, and what follows when it does.
+
+The rules are those of journals as far as such clients can keep them: deleting and reporting do not overlap, results
+of an earlier run go first, the key of an attempt that is over reports nothing to its task. What a batch does to
+the telemetry database, and that a repeated one does it once, stands in `metrics`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from taskloom.domain.errors import Conflict, IllegalMove, LeaseLost, NotFound
+from taskloom.domain.status import ENDED, Status
+from taskloom.server.artifacts.service import ArtifactService
+from taskloom.server.call import Caller
+from taskloom.server.db import Database
+from taskloom.server.metrics.reporting import Reported
+from taskloom.server.metrics.service import MetricsService
+from taskloom.server.settings import Clock
+from taskloom.server.tasks import store
+from taskloom.server.tasks.gates import TaskGates
+from taskloom.server.tasks.journal import FRESH, TRIES
+from taskloom.server.tasks.projection import Projection
+from taskloom.server.tasks.removal import Removal
+
+NOBODY = ""  # no writer of a journal
+
+
+class ReportDesk:
+    def __init__(
+        self,
+        main: Database,
+        metrics: MetricsService,
+        artifacts: ArtifactService,
+        removal: Removal,
+        projection: Projection,
+        gates: TaskGates,
+        clock: Clock,
+    ) -> None:
+        self._main, self._metrics, self._artifacts = main, metrics, artifacts
+        self._removal, self._projection, self._gates = removal, projection, gates
+        self._clock = clock
+
+    async def report(self, caller: Caller, task_id: str, what: Reported, *, locked: bool = False) -> None:
+        """Store them; returns when they are on the disk.
+
+        Raises NotFound (`task`), IllegalMove for a published task unless `locked`, and LeaseLost when the key was
+        made for an attempt at this task that is over.
+        """
+        for _ in range(TRIES):
+            async with self._gates.shared(task_id):
+                if await self._report(caller, task_id, what, locked):
+                    return
+            await self._removal.finish([task_id])  # results of an earlier run are in the way
+        raise Conflict(f"task {task_id} is being reset again and again; try later")
+
+    async def report_model(self, model_id: str, what: Reported, *, locked: bool = False) -> None:
+        """The same for a model: NotFound (`model`), IllegalMove."""
+        model = await self._artifacts.get_model(model_id)
+        if model.published and not locked:
+            raise IllegalMove(f"model {model_id} is published and takes nothing more", model=model_id)
+        await self._metrics.report(model_id, what, model.project)
+
+    async def _report(self, caller: Caller, task_id: str, what: Reported, locked: bool) -> bool:
+        """False: something of an earlier run has to be deleted first."""
+
+        def look(tx: Connection) -> store.Gate:
+            return _admitted(tx, caller, task_id, locked)
+
+        gate = await self._main.read(look)
+        if gate.purging:
+            return False
+        now = self._clock()
+        if now - gate.last_update > FRESH:
+            await self._main.write(lambda tx: store.touch(tx, task_id, now))
+        applied = await self._metrics.report(task_id, what, gate.project)
+        if applied.summaries:
+            self._projection.wake()
+        if gate.status in ENDED:
+            await self._projection.flush()  # who sees the task ended sees its last values, too
+        return True
+
+
+def _admitted(tx: Connection, caller: Caller, task_id: str, locked: bool) -> store.Gate:
+    gate = store.gate(tx, task_id, NOBODY)
+    if gate is None:
+        raise NotFound(f"no task {task_id[:80]!r}", task=task_id)
+    if caller.lease and caller.lease != gate.lease and store.task_of_lease(tx, caller.lease) == task_id:
+        raise LeaseLost(f"task {task_id} is under another lease; this attempt is void", status=gate.status.value)
+    if gate.status is Status.PUBLISHED and not locked:
+        raise IllegalMove(f"task {task_id} is published and takes nothing more", status=gate.status.value)
+    return gate
