@@ -27,6 +27,7 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind     what it was: file, folder, dict, pandas, numpy, image, text, object (pickled)
     digest   SHA-256 of the bytes; empty when `uri` names bytes that Taskloom does not hold
+    uri      where the bytes are, when they were stored somewhere by an address: elsewhere, or as a file of ours
     filename name to give a downloaded copy, with its extension
     preview  short text for people; made by the SDK, so that nothing has to be opened to be shown
     """
@@ -44,7 +45,11 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Weights, with what made them. `task` is the task that created it; tasks refer to models by id."""
+    """Weights, with what made them. `task` is the task that created it; tasks refer to models by id.
+
+    digest and uri as of an artifact: both when the weights were stored under an address of our file server.
+    parent: id of the model that it was made from.
+    """
 
     id: str
     name: str = ""
@@ -66,6 +71,7 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str = ""
     created: float = 0.0
     last_update: float = 0.0
+    parent: str = ""
 
 
 class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,3 +98,15 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     size: int = 0
     media_type: str = ""
     uri: str = ""
+
+
+class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Bytes that a client stored under a path of its own choice. `task` is the id that its path tells."""
+
+    path: str
+    digest: str
+    size: int
+    media_type: str = ""
+    task: str = ""
+    user: str = ""
+    created: float = 0.0

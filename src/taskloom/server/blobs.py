@@ -11,6 +11,8 @@ An upload, in this order, each step callable from any thread but one at a time:
     seal()                        all has come: checked, on the disk, still not visible
     place()                       visible; an older copy of the same bytes is replaced
     drop()                        forget it
+`gather(total)` begins one whose digest is not known before: `digest` tells it when it is sealed, and what a
+sender leaves behind is dropped.
 Two uploads of one digest never disturb each other: the second writes a partial of its own, which cannot be
 continued later; whoever is ready first is visible first.
 """
@@ -23,7 +25,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -41,6 +43,7 @@ class Upload(Protocol):
     """One upload under way. `received` counts what of the whole is here, from byte 0 on."""
 
     received: int
+    digest: str
 
     def write(self, piece: bytes | bytearray | memoryview) -> None: ...
 
@@ -58,6 +61,7 @@ class Blobs(Protocol):
 
     received   how many bytes of a cut upload can be gone on with; 0: none
     begin      Conflict when `first` is not what is here, or another upload goes on; StorageFull
+    gather     an upload of whatever comes; `total` bytes at most are expected, 0: nobody knows; StorageFull
     open       whole stored bytes, to be read from wherever; NotFound
     delete     no error when it is not there; readers that have it open read on
     stored     (digest, time of storing) of everything visible
@@ -67,6 +71,8 @@ class Blobs(Protocol):
     def received(self, digest: str) -> int: ...
 
     def begin(self, digest: str, first: int, total: int) -> Upload: ...
+
+    def gather(self, total: int) -> Upload: ...
 
     def open(self, digest: str) -> BinaryIO: ...
 
@@ -98,7 +104,18 @@ class FileBlobs:
         path = self._reserve(digest, first)
         try:
             self._room(total - first)
-            return FileUpload(path, self._path(digest), digest, first, lambda: self._release(path))
+            return FileUpload(path, self._path, digest, first, lambda: self._release(path))
+        except BaseException:
+            self._release(path)
+            raise
+
+    def gather(self, total: int) -> FileUpload:
+        path = self._partial / f"new.{uuid.uuid4().hex}"
+        with self._lock:
+            self._busy.add(path)
+        try:
+            self._room(total)
+            return FileUpload(path, self._path, "", 0, lambda: self._release(path))
         except BaseException:
             self._release(path)
             raise
@@ -153,8 +170,10 @@ class FileBlobs:
 class FileUpload:
     """See the module. A partial with a name of its own (a second upload of one digest) is not kept."""
 
-    def __init__(self, path: Path, target: Path, digest: str, first: int, release: _Release) -> None:
-        self._path, self._target, self._digest, self._release = path, target, digest, release
+    def __init__(
+        self, path: Path, place_of: Callable[[str], Path], digest: str, first: int, release: Callable[[], None]
+    ) -> None:
+        self._path, self._place_of, self.digest, self._release = path, place_of, digest, release
         self._hash = hashlib.sha256()
         self._ended = False
         self.received = 0
@@ -191,7 +210,7 @@ class FileUpload:
     def leave(self) -> None:
         if self._file.closed:
             return
-        if self._path.name != self._digest or not self.received:
+        if self._path.name != self.digest or not self.received:
             self.drop()
             return
         self._file.close()
@@ -199,11 +218,12 @@ class FileUpload:
 
     def seal(self) -> None:
         found = self._hash.hexdigest()
-        if found != self._digest:
+        if found != self.digest and self.digest:
             self.drop()
             raise DigestMismatch(
-                f"the bytes have the SHA-256 {found}, announced was {self._digest}; nothing was kept", found=found
+                f"the bytes have the SHA-256 {found}, announced was {self.digest}; nothing was kept", found=found
             )
+        self.digest = found
         try:
             os.fsync(self._file.fileno())
         except OSError as error:  # what an fsync refused once cannot be trusted any more
@@ -214,11 +234,12 @@ class FileUpload:
         self._file.close()
 
     def place(self) -> None:
-        folder = self._target.parent
+        target = self._place_of(self.digest)
+        folder = target.parent
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
             _sync(folder.parent)
-        self._path.replace(self._target)
+        self._path.replace(target)
         _sync(folder)
         self._end()
 
@@ -233,10 +254,6 @@ class FileUpload:
         if not self._ended:
             self._ended = True
             self._release()
-
-
-class _Release(Protocol):
-    def __call__(self) -> None: ...
 
 
 def _sync(folder: Path) -> None:

@@ -186,6 +186,11 @@ models = Table(
     Column("task_id", String(32), nullable=False, default="", index=True),  # what made it; may be gone
     Column("digest", String(64), nullable=False, default="", index=True),
     Column("framework", Text, nullable=False, default=""),
+    Column("uri", Text, nullable=False, default=""),
+    Column("user", Text, nullable=False, default=""),
+    Column("comment", Text, nullable=False, default=""),
+    Column("parent", String(32), nullable=False, default=""),
+    Column("iteration", BigInteger),
     Column("published", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),
     Column("last_update", Double, nullable=False),
@@ -196,7 +201,17 @@ model_tags = Table(
     "model_tags",
     main,
     Column("model_id", String(32), ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("system", Boolean, primary_key=True),
     Column("tag", Text, primary_key=True),
+)
+
+# Metadata of models as text, for filters; the document is the truth.
+model_values = Table(
+    "model_values",
+    main,
+    Column("model_id", String(32), ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("text", Text, nullable=False),
 )
 
 model_links = Table(
@@ -297,6 +312,7 @@ workers = Table(
     Column("draining", Boolean, nullable=False, default=False),
     Column("registered", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
+    Column("notes", LargeBinary),  # msgpack of queues.store.AgentNotes; null for a worker of ours
 )
 
 leases = Table(

@@ -166,16 +166,21 @@ class TaskCreate(Request, frozen=True, kw_only=True):
     parameters: Sections = {}
     configuration: dict[str, ConfigurationObject] = {}
     properties: dict[str, Property] = {}
+    runtime: dict[str, Any] = {}
     output_uri: str = ""
 
 
 class TaskClone(Request, frozen=True, kw_only=True):
-    """Name by default `Clone Of NAME`, project by default the source's. Results stay behind."""
+    """Name by default `Clone Of NAME`, project by default the source's. Results stay behind.
+
+    `edit`: what else shall be different in the clone.
+    """
 
     name: str = ""
     project: str = ""
     comment: str | None = None
     parent: str = ""  # by default the source
+    edit: TaskEdit | None = None
 
 
 Comparison = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "exists", "matches", "in", "not in"]
@@ -428,14 +433,27 @@ class BlobStatus(Answer, frozen=True, kw_only=True):
 
 
 class ModelQuery(Request, frozen=True, kw_only=True):
+    """Which models, in which order, which page. Empty means any.
+
+    name: a part of it, case-insensitive. tags, system_tags: the tag language of `domain.tagquery`. where: every
+    condition holds; any_of: in every list at least one does; their keys are `id`, `name`, `comment`, `project`
+    (a path), `task`, `user`, `framework`, `uri`, `digest`, `parent`, `published`, `created`, `last_update`,
+    `iteration`, and `metadata.KEY`. order_by: the same without metadata, a leading `-` reverses; by default the
+    last changed first.
+    """
+
     ids: list[str] = []
     name: str = ""
     project: str = ""
     task: str = ""
     digest: str = ""
     tags: list[str] = []
+    system_tags: list[str] = []
     framework: str = ""
     only_published: bool = False
+    where: list[Condition] = []
+    any_of: list[list[Condition]] = []
+    order_by: list[str] = []
     limit: int = 100
     offset: int = 0
 
@@ -471,6 +489,7 @@ class ModelEdit(Request, frozen=True, kw_only=True):
 class QueueCreate(Request, frozen=True, kw_only=True):
     name: str
     description: str = ""
+    tags: tuple[str, ...] = ()
     on_lost: OnLost = "requeue"
     max_attempts: int = 3
 
@@ -478,6 +497,7 @@ class QueueCreate(Request, frozen=True, kw_only=True):
 class QueueEdit(Request, frozen=True, kw_only=True):
     name: str | None = None
     description: str | None = None
+    tags: tuple[str, ...] | None = None
     paused: bool | None = None
     on_lost: OnLost | None = None
     max_attempts: int | None = None
@@ -587,7 +607,7 @@ class EventsQuery(Request, frozen=True, kw_only=True):
 
 
 class LiveEvent(Answer, frozen=True, kw_only=True):
-    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, queue, worker, project.
+    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, samples, queue, worker, project.
 
     It says that something changed, not how: the page asks again for what it shows.
     """

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -92,15 +92,24 @@ class Holdings:
         if total is not None and upload.received < total:
             await asyncio.to_thread(upload.leave)
             return BlobStatus(digest=digest, complete=False, size=total, received=upload.received)
-        return await asyncio.shield(self._complete(digest, upload))
+        return await asyncio.shield(self._complete(upload))
 
     async def _begin(self, digest: str, first: int, total: int) -> Upload:
-        beginning = asyncio.create_task(asyncio.to_thread(self._blobs.begin, digest, first, total))
+        return await self._begun(asyncio.create_task(asyncio.to_thread(self._blobs.begin, digest, first, total)))
+
+    async def _begun(self, beginning: asyncio.Task[Upload]) -> Upload:
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:  # the thread goes on; what it opens is closed again
             beginning.add_done_callback(lambda done: done.exception() or done.result().leave())
             raise
+
+    async def gather(self, length: int) -> Gathering:
+        """Take bytes whose digest nobody knows yet; `length` at most are expected, 0: not known."""
+        self._announced(None, length or None)
+        limit = self._settings.max_blob or 2**62
+        beginning = asyncio.create_task(asyncio.to_thread(self._blobs.gather, length))
+        return Gathering(await self._begun(beginning), limit, self._complete)
 
     async def open_blob(self, digest: str) -> tuple[BinaryIO, int]:
         """Complete bytes and how many they are; deleting them meanwhile does not disturb the reader."""
@@ -163,9 +172,9 @@ class Holdings:
             await _written(await _next(writing, upload, piece))
             raise
 
-    async def _complete(self, digest: str, upload: Upload) -> BlobStatus:
+    async def _complete(self, upload: Upload) -> BlobStatus:
         await asyncio.to_thread(upload.seal)
-        size = upload.received
+        digest, size = upload.digest, upload.received
         async with self._placing:
             try:
                 await asyncio.to_thread(upload.place)
@@ -211,6 +220,40 @@ class Holdings:
                 for digest in some:
                     if digest not in complete:
                         await asyncio.to_thread(self._blobs.delete, digest)
+
+
+class Gathering:
+    """Bytes that come in pieces, hashed on the way; complete when `keep` returned, gone after `drop`.
+
+    Like an upload, one piece behind: a thread hashes and writes while the next piece arrives.
+    """
+
+    def __init__(
+        self, upload: Upload, limit: int, complete: Callable[[Upload], Coroutine[Any, Any, BlobStatus]]
+    ) -> None:
+        self._upload, self._limit, self._complete = upload, limit, complete
+        self._writing: asyncio.Task[None] | None = None
+        self._piece = bytearray()
+        self._came = 0
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        self._came += len(chunk)
+        if self._came > self._limit:
+            raise TooLarge(f"more than {self._limit} bytes; such a file is not taken")
+        self._piece += chunk
+        if len(self._piece) >= PIECE:
+            self._writing = await _next(self._writing, self._upload, self._piece)
+            self._piece = bytearray()
+
+    async def keep(self) -> BlobStatus:
+        await _written(await _next(self._writing, self._upload, self._piece))
+        return await asyncio.shield(self._complete(self._upload))
+
+    async def drop(self) -> None:
+        """Also after `keep` failed, and when a thread still writes."""
+        if self._writing is not None:
+            await asyncio.shield(asyncio.wait([self._writing]))
+        await asyncio.shield(asyncio.to_thread(self._upload.drop))
 
 
 class _Over(Exception):

@@ -32,7 +32,8 @@ def handlers(artifacts: ArtifactService) -> Handlers:
         return ArtifactList(artifacts=list(await artifacts.list_artifacts(call.path["task"])))
 
     async def list_samples(call: Call) -> SampleList:
-        return SampleList(samples=[], total=0)
+        found, total = await artifacts.list_samples(call.path["task"], call.query)
+        return SampleList(samples=found, total=total)
 
     async def blob_status(call: Call) -> BlobStatus:
         return await artifacts.holdings.blob_status(call.path["digest"])

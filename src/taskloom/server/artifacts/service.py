@@ -15,19 +15,21 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection
 
-from taskloom.domain.artifact import Artifact, Model, ModelLink, check_digest
+from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample, StoredFile, check_digest
 from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, TooLarge
 from taskloom.domain.project import check_tag, check_text
-from taskloom.domain.tagquery import parse_tags
 from taskloom.domain.task import Task
-from taskloom.server.artifacts import store
+from taskloom.server.artifacts import file_store, store
+from taskloom.server.artifacts.files import FileKeeper
 from taskloom.server.artifacts.holdings import Holdings
+from taskloom.server.artifacts.query import page
+from taskloom.server.artifacts.samples import SampleKeeper
 from taskloom.server.blobs import Blobs
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.settings import Clock, Settings
-from taskloom.wire.messages import LiveEvent, ModelCreate, ModelEdit, ModelQuery
+from taskloom.wire.messages import LiveEvent, ModelCreate, ModelEdit, ModelQuery, SamplesQuery
 
 LONGEST_NAME = 1024
 LARGEST_DOCUMENT = 4 * 2**20  # bytes of an artifact's or model's description, previews included
@@ -38,6 +40,8 @@ class ArtifactService:
     def __init__(self, db: Database, blobs: Blobs, bus: EventBus, clock: Clock, settings: Settings) -> None:
         self._db, self._bus, self._clock, self._settings = db, bus, clock, settings
         self.holdings = Holdings(db, blobs, clock, settings)
+        self.files = FileKeeper(db)
+        self._samples = SampleKeeper(db, self.files, clock)
 
     async def start(self) -> None:
         await self.holdings.start()
@@ -55,6 +59,7 @@ class ArtifactService:
         """Name bytes; an artifact of the same name is replaced. Raises BlobMissing, BadInput."""
         _check_label(artifact.name, "artifact name")
         _check_size(artifact, f"artifact {artifact.name!r}")
+        artifact = self.files.filled(tx, artifact)
         if artifact.digest:
             size = _complete(tx, artifact.digest, f"artifact {artifact.name!r}")
             artifact = msgspec.structs.replace(artifact, size=size)
@@ -113,11 +118,41 @@ class ArtifactService:
         Published models stay, and so do models that other tasks refer to. `delete_unnamed_bytes` afterwards.
         """
         digests = store.drop_artifacts(tx, task_id)
+        digests += file_store.drop_samples(tx, task_id)
         for model in store.own_models(tx, task_id):
-            store.drop_model(tx, model.id)
-            digests.append(model.digest)
+            digests += self._drop_model(tx, model)
         store.drop_links(tx, task_id)
+        digests += self.files.drop_of_task(tx, task_id)
         store.unname(tx, digests)
+
+    def _drop_model(self, tx: Connection, model: Model) -> list[str]:
+        """The digests that lose a name."""
+        store.drop_model(tx, model.id)
+        return [model.digest, *file_store.drop_samples(tx, model.id)]
+
+    # --- files and samples -------------------------------------------------------------------------------
+
+    async def find_file(self, path: str) -> StoredFile | None:
+        """The file at a clean path, see `paths`."""
+        return await self.files.find_file(path)
+
+    def file_in(self, tx: Connection, path: str) -> StoredFile | None:
+        """The same inside the caller's transaction."""
+        return file_store.find_file(tx, path)
+
+    async def put_samples(self, owner_id: str, samples: Sequence[Sample]) -> None:
+        """Samples of a task or a model; one whose `uri` is a file of ours gets its bytes."""
+        if samples:
+            await self._samples.put_samples(owner_id, samples)
+            self._bus.publish(LiveEvent(kind="samples", task=owner_id, time=self._clock()))
+
+    async def list_samples(self, owner_id: str, query: SamplesQuery) -> tuple[list[Sample], int]:
+        """A page and how many there are; by title, series, newest iteration first."""
+        return await self._samples.list_samples(owner_id, query, self._settings.max_page)
+
+    def store_sample(self, tx: Connection, owner_id: str, sample: Sample) -> None:
+        """Inside the caller's transaction."""
+        self._samples.store_sample(tx, owner_id, sample)
 
     def _put_run_model(self, tx: Connection, task: Task, model: Model, found: Model | None, used: bool) -> None:
         now = self._clock()
@@ -147,29 +182,7 @@ class ArtifactService:
     async def query_models(self, query: ModelQuery) -> tuple[list[Model], int]:
         if not 1 <= query.limit <= self._settings.max_page or not 0 <= query.offset < 2**31:
             raise BadInput(f"limit: expected 1 to {self._settings.max_page}; offset: 0 or more")
-        if len(query.ids) > self._settings.max_page:
-            raise BadInput(f"ids: {len(query.ids)} of them; expected at most {self._settings.max_page}")
-        for text in (
-            query.name,
-            query.project,
-            query.task,
-            query.digest,
-            query.framework,
-            *query.ids,
-            *query.tags,
-        ):
-            check_text(text, "a text of the query")
-        wanted = store.Wanted(
-            ids=query.ids,
-            name=query.name,
-            project=query.project,
-            task=query.task,
-            digest=query.digest,
-            framework=query.framework,
-            only_published=query.only_published,
-            tags=parse_tags(query.tags) if query.tags else None,
-        )
-        return await self._db.read(lambda tx: store.find_models(tx, wanted, query.limit, query.offset))
+        return await self._db.read(lambda tx: page(tx, query))
 
     async def get_model(self, model_id: str) -> Model:
         return await self._db.read(lambda tx: _model(tx, model_id))

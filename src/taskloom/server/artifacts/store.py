@@ -1,39 +1,37 @@
-"""SQL of artifacts, models, their links and the digests that are complete. Rules are the service's."""
+"""SQL of artifacts, models, their links and the digests that are complete. Rules are the service's.
+
+Lists of models are found by query, files and samples are kept by file_store.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Table, delete, exists, func, or_, select, update
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
-from taskloom.domain.tagquery import TagGroup, TagQuery
-from taskloom.server.db import insert, like
-from taskloom.server.tables import artifacts, blobs, model_links, model_tags, models, projects, tasks
+from taskloom.server.db import insert
+from taskloom.server.tables import (
+    artifacts,
+    blobs,
+    files,
+    model_links,
+    model_tags,
+    model_values,
+    models,
+    projects,
+    samples,
+    tasks,
+)
 
 _artifact_of = msgspec.msgpack.Decoder(Artifact)
 _model_of = msgspec.msgpack.Decoder(Model)
 _pack = msgspec.msgpack.Encoder().encode
 OUTPUT = "output"
 SLICE = 500  # ids in one IN list
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which models; empty means any. `name` is a part of it."""
-
-    ids: Sequence[str] = ()
-    name: str = ""
-    project: str = ""
-    task: str = ""
-    digest: str = ""
-    framework: str = ""
-    only_published: bool = False
-    tags: TagQuery | None = None
 
 
 # --- digests ----------------------------------------------------------------------------------------------
@@ -63,7 +61,7 @@ def unname(tx: Connection, digests: Iterable[str]) -> None:
 def drop_unnamed(tx: Connection, before: float, limit: int) -> list[str]:
     """Forget at most `limit` complete digests that nothing names and nobody asked for since `before`."""
     named = or_(
-        exists().where(artifacts.c.digest == blobs.c.digest), exists().where(models.c.digest == blobs.c.digest)
+        *(exists().where(table.c.digest == blobs.c.digest) for table in (artifacts, models, files, samples))
     )
     found = list(tx.execute(select(blobs.c.digest).where(blobs.c.created < before, ~named).limit(limit)).scalars())
     if found:
@@ -143,6 +141,11 @@ def put_model(tx: Connection, model: Model) -> None:
         "task_id": model.task,
         "digest": model.digest,
         "framework": model.framework,
+        "uri": model.uri,
+        "user": model.user,
+        "comment": model.comment,
+        "parent": model.parent,
+        "iteration": model.iteration,
         "published": model.published,
         "created": model.created,
         "last_update": model.last_update,
@@ -150,13 +153,29 @@ def put_model(tx: Connection, model: Model) -> None:
     }
     statement = insert(tx, models).values(id=model.id, **values)
     tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
-    tx.execute(delete(model_tags).where(model_tags.c.model_id == model.id))
-    if model.tags:
-        tx.execute(model_tags.insert(), [{"model_id": model.id, "tag": tag} for tag in dict.fromkeys(model.tags)])
+    _put_rows(tx, model_tags, model.id, [*_tag_rows(model.tags, False), *_tag_rows(model.system_tags, True)])
+    _put_rows(tx, model_values, model.id, [{"key": k, "text": told(v)} for k, v in model.metadata.items()])
+
+
+def _put_rows(tx: Connection, table: Table, model_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    tx.execute(delete(table).where(table.c.model_id == model_id))
+    if rows:
+        tx.execute(table.insert(), [{"model_id": model_id, **row} for row in rows])
+
+
+def _tag_rows(tags: Sequence[str], system: bool) -> list[dict[str, Any]]:
+    return [{"system": system, "tag": tag} for tag in dict.fromkeys(tags)]
+
+
+def told(value: Any) -> str:
+    """A value of the metadata as the text by which it is found."""
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def drop_model(tx: Connection, model_id: str) -> None:
-    for table in (model_links, model_tags):
+    for table in (model_links, model_tags, model_values):
         tx.execute(delete(table).where(table.c.model_id == model_id))
     tx.execute(delete(models).where(models.c.id == model_id))
 
@@ -203,52 +222,3 @@ def _slices(ids: Sequence[str]) -> Iterator[list[str]]:
 
 def drop_links(tx: Connection, task_id: str) -> None:
     tx.execute(delete(model_links).where(model_links.c.task_id == task_id))
-
-
-def find_models(tx: Connection, wanted: Wanted, limit: int, offset: int) -> tuple[list[Model], int]:
-    """A page, newest change first, and how many there are."""
-    where = and_(*_tests(wanted)) if _tests(wanted) else None
-    page = select(models.c.document).order_by(models.c.last_update.desc(), models.c.id)
-    count = select(func.count()).select_from(models)
-    if where is not None:
-        page, count = page.where(where), count.where(where)
-    rows = tx.execute(page.limit(limit).offset(offset))
-    return [_model_of.decode(row[0]) for row in rows], tx.execute(count).scalar_one()
-
-
-def _tests(wanted: Wanted) -> list[ColumnElement[bool]]:
-    tests: list[ColumnElement[bool]] = []
-    if wanted.ids:
-        tests.append(models.c.id.in_(list(wanted.ids)))
-    if wanted.name:
-        tests.append(func.lower(models.c.name).like(like(wanted.name.lower()), escape="!"))
-    for column, value in (
-        (models.c.project, wanted.project),
-        (models.c.task_id, wanted.task),
-        (models.c.digest, wanted.digest),
-        (models.c.framework, wanted.framework),
-    ):
-        if value:
-            tests.append(column == value)
-    if wanted.only_published:
-        tests.append(models.c.published.is_(True))
-    if wanted.tags is not None:
-        tests += _tag_tests(wanted.tags)
-    return tests
-
-
-def _tag_tests(query: TagQuery) -> list[ColumnElement[bool]]:
-    tests = [~_tagged(tag) for tag in query.excluded]
-    if query.groups:
-        groups = [_group(group) for group in query.groups]
-        tests.append(and_(*groups) if query.every else or_(*groups))
-    return tests
-
-
-def _group(group: TagGroup) -> ColumnElement[bool]:
-    tags = [_tagged(tag) for tag in group.tags]
-    return and_(*tags) if group.every else or_(*tags)
-
-
-def _tagged(tag: str) -> ColumnElement[bool]:
-    return exists().where(model_tags.c.model_id == models.c.id, model_tags.c.tag == tag)

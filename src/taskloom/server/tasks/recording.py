@@ -28,9 +28,11 @@ from taskloom.wire.records import (
     Edited,
     Ended,
     EndStatus,
+    ModelStored,
     Opened,
     Plotted,
     Record,
+    Sampled,
     SeriesNamed,
 )
 from taskloom.wire.worker_protocol import STOPPING
@@ -73,7 +75,10 @@ class RecordKeeper:
                 case ArtifactRemoved():
                     self._artifacts.remove_artifact(tx, run.task.id, record.name)
                     artifacts = True
-                case _:
+                case Sampled():
+                    self._artifacts.store_sample(tx, run.task.id, record.sample)
+                    artifacts = True
+                case ModelStored():
                     self._artifacts.store_model(tx, run.task, record.model, record.link)
                     artifacts = True
         run.save()
