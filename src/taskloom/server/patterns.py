@@ -46,11 +46,13 @@ def matches(connection: Connection, column: ColumnElement[Any], pattern: str, am
     return column == any_(literal(texts, ARRAY(Text)))
 
 
-def name_condition(connection: Connection, column: ColumnElement[Any], pattern: str) -> Test:
+def name_condition(
+    connection: Connection, column: ColumnElement[Any], pattern: str, among: Test | None = None
+) -> Test:
     """The same as `matches`, by a plain comparison where the pattern is a literal text, anchored or not."""
     plain = _literal(pattern)
     if plain is None:
-        return matches(connection, column, pattern)
+        return matches(connection, column, pattern, among)
     text, start, end = plain
     if start and end:
         return column == text

@@ -10,7 +10,6 @@ tempt the planner away from that are wrapped by `_plain`.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,13 +35,21 @@ from taskloom.domain import tagquery
 from taskloom.domain.errors import BadInput
 from taskloom.domain.project import check_text
 from taskloom.domain.task import ARCHIVED_TAG, HIDDEN_TAG, Task
-from taskloom.server.db import like
 from taskloom.server.tables import projects, task_tags, task_values, tasks
-from taskloom.server.tasks.store import VALUE_TEXT
+from taskloom.server.tasks.conditions import (
+    FIELDS,
+    VALUES,
+    check_value,
+    field_test,
+    holds,
+    narrows,
+    value_test,
+)
 from taskloom.wire.messages import Condition, TaskQuery
 
 RARE = 1000  # so many ids are fetched and sorted; more, and an index is walked
-MAX_IDS, MAX_WORDS, MAX_CONDITIONS, MAX_ORDERS = 1000, 200, 32, 8
+MAX_IDS, MAX_WORDS, MAX_CONDITIONS, MAX_ORDERS = 10_000, 200, 32, 8
+MAX_CHOICES = 256  # conditions in all lists of `any_of` together
 MAX_TEXT = 1024  # characters of a text that is looked for
 MAX_COUNT = 1_000_000
 MAX_OFFSET = 2**31
@@ -60,10 +67,15 @@ COLUMNS: dict[str, Any] = {
         "user",
         "last_iteration",
         "progress",
+        "id",
+        "comment",
+        "parent",
+        "worker",
+        "status_changed",
     )
 }
-PREFIXES = ("parameters.", "metrics.", "properties.")
-FIELDS = frozenset(Task.__struct_fields__)
+COLUMNS["project"] = select(projects.c.name).where(projects.c.id == tasks.c.project_id).scalar_subquery()
+ASKED = frozenset(Task.__struct_fields__)
 
 Test = ColumnElement[bool]
 
@@ -105,6 +117,8 @@ def check(query: TaskQuery, max_page: int) -> None:
         ("tags", query.tags, MAX_WORDS),
         ("system_tags", query.system_tags, MAX_WORDS),
         ("where", query.where, MAX_CONDITIONS),
+        ("any_of", query.any_of, MAX_CONDITIONS),
+        ("any_of", [c for choice in query.any_of for c in choice], MAX_CHOICES),
         ("order_by", query.order_by, MAX_ORDERS),
     ):
         if len(items) > most:
@@ -115,32 +129,35 @@ def check(query: TaskQuery, max_page: int) -> None:
         for item in getattr(query, name):
             _text(name, item)
     for name in query.fields:
-        if name not in FIELDS:
-            raise BadInput(f"fields: a task has no {name[:80]!r}{_nearest(name, FIELDS)}", field=name[:80])
+        if name not in ASKED:
+            raise BadInput(f"fields: a task has no {name[:80]!r}{_nearest(name, ASKED)}", field=name[:80])
     for key in query.order_by:
         _key(key.removeprefix("-"), "order_by", COLUMNS)
     for condition in query.where:
-        _check_condition(condition)
+        _check_condition(condition, "where")
+    for choice in query.any_of:
+        if not choice:
+            raise BadInput("any_of: an empty list, of which nothing can hold")
+        for condition in choice:
+            _check_condition(condition, "any_of")
 
 
-def _check_condition(condition: Condition) -> None:
-    _key(condition.key, "where", ())
-    if (condition.value is None) != (condition.is_ == "exists"):
-        expected = "no value" if condition.is_ == "exists" else "a value"
-        raise BadInput(f"where {condition.key!r} {condition.is_}: expected {expected}")
-    if isinstance(condition.value, str):
-        _text(f"where {condition.key!r}", condition.value)
-    elif isinstance(condition.value, float) and math.isnan(condition.value):
-        raise BadInput(f"where {condition.key!r}: nothing compares with NaN; the text 'NaN' finds it")
+def _check_condition(condition: Condition, what: str) -> None:
+    _key(condition.key, what, FIELDS)
+    items = condition.value if isinstance(condition.value, list) else [condition.value]
+    for item in items:
+        if isinstance(item, str):
+            _text(f"{what} {condition.key!r}", item)
+    check_value(condition)
 
 
 def _key(key: str, what: str, columns: Iterable[str]) -> None:
     _text(what, key)
-    if key in columns or (key.startswith(PREFIXES) and not key.endswith(".")):
+    if key in columns or (key.startswith(VALUES) and not key.endswith(".")):
         return
-    known = [*columns, *(f"{prefix}NAME" for prefix in PREFIXES)]
+    known = [*sorted(columns), *(f"{prefix}NAME" for prefix in VALUES)]
     head = key.partition(".")[0]
-    near = _nearest(head, [*columns, *(prefix[:-1] for prefix in PREFIXES)])
+    near = _nearest(head, [*columns, *(prefix[:-1] for prefix in VALUES)])
     raise BadInput(f"{what}: unknown key {key[:80]!r}{near}; expected {', '.join(known)}", key=key[:80])
 
 
@@ -274,44 +291,44 @@ class _Tests:
     """The filters of a query as SQL; `native` lets the planner use the indexes of tasks, `plain` does not."""
 
     def __init__(self, connection: Connection, query: TaskQuery) -> None:
-        self._query = query
+        self._query, self._connection = query, connection
         self._projects = _project_ids(connection, query) if query.project else []
         self._tags = tagquery.parse_tags(query.tags)
         self._system = tagquery.parse_tags(query.system_tags)
         named = {tag for group in self._system.groups for tag in group.tags}
         self._show_hidden = query.hidden or bool(query.ids) or not named.isdisjoint({ARCHIVED_TAG, HIDDEN_TAG})
         self._tag_tests = [*_tag_tests(self._tags, False), *_tag_tests(self._system, True)]
-        self._conditions = [
-            exists().where(task_values.c.task_id == tasks.c.id, _condition(condition)) for condition in query.where
-        ]
+        fields = [c for c in query.where if c.key in FIELDS]
+        self._fields = {plain: [field_test(connection, c, plain=plain) for c in fields] for plain in (False, True)}
+        self._values = [value_test(connection, c) for c in query.where if c.key not in FIELDS]
+        self._rest = [*(value.test() for value in self._values), *map(self._choice, query.any_of)]
+        self._narrowed = bool(query.ids or query.parent or query.status or (query.exact_name and query.name))
+        self._narrowed = self._narrowed or any(map(narrows, fields))
 
     @property
     def selective(self) -> bool:
         q = self._query
         texts = q.project or q.name or q.search
-        return bool(
-            texts or q.ids or q.tags or q.system_tags or q.status or q.type or q.user or q.parent or q.where
-        )
+        lists = q.ids or q.tags or q.system_tags or q.status or q.type or q.user or q.parent
+        return bool(texts or lists or q.where or q.any_of)
 
     def native(self) -> list[Test]:
         """`hidden` is the least telling index, so it is left to the planner only when it stands alone."""
-        q = self._query
-        indexed = q.ids or q.parent or q.status or (q.exact_name and q.name)
-        found = self._columns(plain=False, plain_hidden=bool(indexed))
-        return [*found, *self._tag_tests, *self._conditions]
+        return [*self._columns(plain=False, plain_hidden=self._narrowed), *self._tag_tests, *self._rest]
 
     def plain(self) -> list[Test]:
-        return [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *self._conditions]
+        return [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *self._rest]
 
     def counting(self) -> Select[Any]:
-        """One row for each task that matches; along the values of the first condition when only those are indexed."""
-        q = self._query
-        if not q.where or q.project or q.ids or q.parent or q.status or (q.exact_name and q.name):
+        """A row for each task that matches; along the values of a condition when only those are indexed."""
+        first = next((number for number, value in enumerate(self._values) if value.there), None)
+        if first is None or self._narrowed or self._query.project:
             return select(literal(1)).select_from(tasks).where(*self.native())
-        first = select(task_values.c.task_id).where(_condition(q.where[0])).subquery()
-        source = first.join(tasks, tasks.c.id == first.c.task_id)
-        rest = [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *self._conditions[1:]]
-        return select(literal(1)).select_from(source).where(*rest)
+        found = select(task_values.c.task_id).where(self._values[first].row).subquery()
+        source = found.join(tasks, tasks.c.id == found.c.task_id)
+        others = self._rest[:first] + self._rest[first + 1 :]
+        tests = [*self._columns(plain=True, plain_hidden=True), *self._tag_tests, *others]
+        return select(literal(1)).select_from(source).where(*tests)
 
     def _columns(self, *, plain: bool, plain_hidden: bool) -> list[Test]:
         q = self._query
@@ -336,15 +353,26 @@ class _Tests:
         if q.parent:
             found.append(column("parent").in_(q.parent))
         if q.name:
-            found.append(column("name") == q.name if q.exact_name else _holds(tasks.c.name, q.name))
+            found.append(column("name") == q.name if q.exact_name else holds(tasks.c.name, q.name))
         if q.search:
-            found.append(or_(*(_holds(tasks.c[name], q.search) for name in ("name", "comment", "id"))))
-        return found
+            found.append(or_(*(holds(tasks.c[name], q.search) for name in ("name", "comment", "id"))))
+        return found + self._fields[plain]
+
+    def _choice(self, conditions: Sequence[Condition]) -> Test:
+        """At least one of them holds. No index helps with that."""
+        return or_(
+            *(
+                field_test(self._connection, c, plain=True)
+                if c.key in FIELDS
+                else value_test(self._connection, c).test()
+                for c in conditions
+            )
+        )
 
     def candidates(self) -> list[Select[Any]]:
         """Selects of task ids from an index, each a superset of what matches."""
         found = [*_tag_candidates(self._tags, False), *_tag_candidates(self._system, True)]
-        found += [select(task_values.c.task_id).where(_condition(condition)) for condition in self._query.where]
+        found += [select(task_values.c.task_id).where(value.row) for value in self._values if value.there]
         return found
 
 
@@ -353,65 +381,12 @@ def _plain(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(column, "")
 
 
-def _holds(column: ColumnElement[Any], text: str) -> Test:
-    return column.ilike(like(text), escape="!")
-
-
 def _project_ids(connection: Connection, query: TaskQuery) -> list[str]:
     test: Test = projects.c.name == query.project
     if query.subprojects:
         start = f"{query.project}/"
         test = or_(test, func.substr(projects.c.name, 1, len(start)) == start)
     return list(connection.execute(select(projects.c.id).where(test)).scalars())
-
-
-def _condition(condition: Condition) -> Test:
-    """On `task_values`. A number compares numbers; a text compares texts, or numbers where both are numbers."""
-    key = task_values.c.key == condition.key
-    value = condition.value
-    if value is None:
-        return key
-    if condition.is_ == "contains":
-        return and_(key, _holds(task_values.c.text, _plain_number(value)))
-    read = float(value) if not isinstance(value, str) else _number(value)
-    text = value[:VALUE_TEXT] if isinstance(value, str) else None
-    numbers = None if read is None else _compare(task_values.c.number, condition.is_, read)
-    if text is None or (numbers is not None and condition.is_ not in {"=", "!="}):
-        return and_(key, numbers if numbers is not None else false())
-    texts = _compare(task_values.c.text, condition.is_, text)
-    if numbers is None:
-        return and_(key, texts)
-    if condition.is_ == "=":
-        return and_(key, or_(texts, numbers))
-    return and_(key, func.coalesce(texts, True), func.coalesce(numbers, True))
-
-
-def _compare(column: ColumnElement[Any], comparison: str, value: float | str) -> Test:
-    match comparison:
-        case "=":
-            return column == value
-        case "!=":
-            return column.is_(None) | (column != value)
-        case "<":
-            return column < value
-        case "<=":
-            return column <= value
-        case ">":
-            return column > value
-        case _:
-            return column >= value
-
-
-def _number(text: str) -> float | None:
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return None if math.isnan(found) else found
-
-
-def _plain_number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _tag_tests(query: tagquery.TagQuery, system: bool) -> list[Test]:

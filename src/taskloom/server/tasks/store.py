@@ -278,6 +278,12 @@ def touch(connection: Connection, task_id: str, now: float) -> None:
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(last_update=now))
 
 
+def touch_running(connection: Connection, task_id: str, now: float) -> bool:
+    """Whether there is such a task and it runs."""
+    running = (tasks.c.id == task_id) & (tasks.c.status == Status.RUNNING.value)
+    return connection.execute(update(tasks).where(running).values(last_update=now)).rowcount == 1
+
+
 def remove(connection: Connection, task_ids: Sequence[str]) -> None:
     """Rows that name a task go with it (tags, values, marks, queue entry, leases, artifacts, links)."""
     for start in range(0, len(task_ids), PAGE):
