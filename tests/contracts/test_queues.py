@@ -119,7 +119,6 @@ def test_queues_are_made_edited_and_deleted(rig: Rig) -> None:
     "wanted",
     [
         m.QueueCreate(name=""),
-        m.QueueCreate(name="a/b"),
         m.QueueCreate(name="a\nb"),
         m.QueueCreate(name="x" * 257),
         m.QueueCreate(name="fine", max_attempts=0),

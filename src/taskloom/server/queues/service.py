@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import time
 import uuid
 from collections import Counter
@@ -20,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound, TaskloomError
-from taskloom.domain.project import check_text
+from taskloom.domain.project import check_tag, check_text
 from taskloom.domain.queue import Queue, Waiting, WorkerInfo
 from taskloom.domain.status import Move, Status
 from taskloom.domain.task import Task
@@ -29,7 +28,7 @@ from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.queues import attempts, store
-from taskloom.server.queues.agents import AgentDesk
+from taskloom.server.queues.agents import AgentDesk, check_worker
 from taskloom.server.queues.attempts import Changed
 from taskloom.server.queues.store import WorkerRow
 from taskloom.server.queues.waiting import Serving, explain, free_slots
@@ -53,10 +52,9 @@ from taskloom.wire.messages import (
 from taskloom.wire.worker_protocol import MAX_LEASE, MAX_WAIT, MIN_LEASE
 
 DEFAULT_QUEUE = "default"
-MAX_NAME, MAX_SLOTS, MAX_QUEUES, MAX_ATTEMPTS = 256, 1024, 256, 1000
+MAX_NAME, MAX_SLOTS, MAX_QUEUES, MAX_ATTEMPTS, MAX_TAGS = 256, 1024, 256, 1000, 256
 LOOK_AGAIN = 2.0  # seconds after which a waiting claim looks by itself (another server on the same database)
 FORGET_WORKER = 7 * 86_400.0
-_WORKER_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 _WAKING = frozenset({"queue"})
 
 log = logging.getLogger("taskloom.server.queues")
@@ -157,21 +155,32 @@ class QueueService:
         self._wake(queue.id)
         return queue
 
-    async def delete_queue(self, key: str) -> None:
-        def work(tx: Connection) -> str:
+    async def delete_queue(self, key: str, *, force: bool = False) -> None:
+        """By force also one that is in use: what waits there becomes a draft again, what runs goes on."""
+        now = self._clock()
+
+        def work(tx: Connection) -> tuple[str, list[Changed]]:
             queue = _queue(tx, key)
             if queue.name == DEFAULT_QUEUE:
                 raise Conflict(f"the queue {DEFAULT_QUEUE!r} cannot be deleted: tasks without a queue go there")
-            if queue.waiting or queue.running:
+            if (queue.waiting or queue.running) and not force:
                 raise Conflict(
                     f"queue {queue.name!r} has {queue.waiting} waiting and {queue.running} running tasks",
                     waiting=queue.waiting,
                     running=queue.running,
                 )
+            freed: list[Changed] = []
+            for task_id in store.order(tx, queue.id):
+                store.remove_entry(tx, task_id)
+                moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=f"queue {queue.name} was deleted")
+                freed.append(Changed(self._tasks.load(tx, task_id)))
             store.delete_queue(tx, queue.id)
-            return queue.id
+            return queue.id, freed
 
-        self._wake(await self._db.write(work))
+        queue_id, freed = await self._db.write(work)
+        for changed in freed:
+            self._tell(changed)
+        self._wake(queue_id)
 
     async def move_entry(self, key: str, task_id: str, position: int) -> QueueEntries:
         """Position 1 is the front, -1 the back, -2 one before it."""
@@ -361,11 +370,11 @@ class QueueService:
 
     async def start_for_agent(self, caller: Caller, task_id: str) -> Task | None:
         """None: the task is not under the lease of an agent of another system."""
-        return await self.agents.start(caller, task_id)
+        return await self.agents.start(task_id)
 
     async def end_for_agent(self, caller: Caller, task_id: str, said: Finish) -> Task | None:
         """None: the task is not under the lease of an agent of another system."""
-        return await self.agents.end(caller, task_id, said)
+        return await self.agents.end(task_id, said)
 
     # --- who wants to know ------------------------------------------------------------------------------
 
@@ -419,16 +428,19 @@ def _new_queue(wanted: QueueCreate, now: float) -> Queue:
         description=check_text(wanted.description, "description"),
         on_lost=wanted.on_lost,
         max_attempts=_check_attempts(wanted.max_attempts),
+        tags=_check_tags(wanted.tags),
         created=now,
     )
 
 
-def _checked_edit(edit: QueueEdit) -> dict[str, str | int | bool]:
-    columns: dict[str, str | int | bool] = {}
+def _checked_edit(edit: QueueEdit) -> dict[str, str | int | bool | tuple[str, ...]]:
+    columns: dict[str, str | int | bool | tuple[str, ...]] = {}
     if edit.name is not None:
         columns["name"] = _check_name(edit.name)
     if edit.description is not None:
         columns["description"] = check_text(edit.description, "description")
+    if edit.tags is not None:
+        columns["tags"] = _check_tags(edit.tags)
     if edit.paused is not None:
         columns["paused"] = edit.paused
     if edit.on_lost is not None:
@@ -440,9 +452,15 @@ def _checked_edit(edit: QueueEdit) -> dict[str, str | int | bool]:
 
 def _check_name(name: str) -> str:
     name = check_text(name.strip(), "queue name")
-    if not 1 <= len(name) <= MAX_NAME or "/" in name:
-        raise BadInput(f"queue name {name[:80]!r}: expected 1 to {MAX_NAME} characters without a slash")
+    if not 1 <= len(name) <= MAX_NAME:
+        raise BadInput(f"queue name {name[:80]!r}: expected 1 to {MAX_NAME} characters")
     return name
+
+
+def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if len(tags) > MAX_TAGS:
+        raise BadInput(f"{len(tags)} tags; expected at most {MAX_TAGS}")
+    return tuple(dict.fromkeys(check_tag(tag) for tag in tags))
 
 
 def _check_attempts(number: int) -> int:
@@ -452,10 +470,7 @@ def _check_attempts(number: int) -> int:
 
 
 def _check_registration(wanted: WorkerRegister) -> None:
-    if not _WORKER_ID.fullmatch(wanted.id):
-        raise BadInput(
-            f"worker id {wanted.id[:80]!a}: expected 1 to 64 letters, digits, dots, dashes, underscores"
-        )
+    check_worker(wanted.id)
     if not 1 <= len(check_text(wanted.name, "worker name")) <= MAX_NAME:
         raise BadInput(f"worker name: expected 1 to {MAX_NAME} characters")
     if not 1 <= wanted.slots <= MAX_SLOTS:

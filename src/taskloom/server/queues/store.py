@@ -34,8 +34,29 @@ from taskloom.server.tables import entries, leases, projects, queues, tasks, wor
 
 LOST = "lost"
 GIVEN_BACK = "given back"
+
+
+class AgentNotes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent of another system told of itself besides what every worker tells.
+
+    task, queue  of its last report; empty while it idles
+    timeout      seconds of silence after which it wants to be forgotten
+    stats        its machine's numbers by name, a list entry a device
+    """
+
+    tags: tuple[str, ...] = ()
+    system_tags: tuple[str, ...] = ()
+    properties: dict[str, str] = {}
+    task: str = ""
+    queue: str = ""
+    timeout: float = 600.0
+    address: str = ""
+    stats: dict[str, tuple[float, ...]] = {}
+
+
 _names = msgspec.msgpack.Decoder(tuple[str, ...])
 _machine = msgspec.msgpack.Decoder(Machine)
+_notes = msgspec.msgpack.Decoder(AgentNotes)
 _encode = msgspec.msgpack.encode
 
 
@@ -52,6 +73,7 @@ class WorkerRow:
     draining: bool
     registered: float
     last_seen: float
+    notes: AgentNotes | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,8 @@ def queue_policies(tx: Connection, keys: Sequence[str]) -> list[Queue]:
 
 
 def edit_queue(tx: Connection, queue_id: str, **columns: Any) -> None:
+    if "tags" in columns:
+        columns["tags"] = _encode(columns["tags"])
     tx.execute(update(queues).where(queues.c.id == queue_id).values(**columns))
 
 
@@ -223,6 +247,20 @@ def waiting_place(tx: Connection, task_id: str) -> tuple[str, int] | None:
     return mine.queue_id, ahead
 
 
+def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
+    """By queue: id, name and time of what waits there, the next one first."""
+    rows = tx.execute(
+        select(entries.c.queue_id, entries.c.task_id, tasks.c.name, entries.c.enqueued)
+        .join(tasks, tasks.c.id == entries.c.task_id)
+        .where(entries.c.queue_id.in_(list(queue_ids)))
+        .order_by(entries.c.rank, entries.c.enqueued)
+    )
+    found: dict[str, list[tuple[str, str, float]]] = {queue_id: [] for queue_id in queue_ids}
+    for row in rows:
+        found[row.queue_id].append((row.task_id, row.name, row.enqueued))
+    return found
+
+
 # --- workers ----------------------------------------------------------------------------------------------
 
 
@@ -238,6 +276,7 @@ def put_worker(tx: Connection, worker: WorkerRow) -> None:
         "draining": worker.draining,
         "registered": worker.registered,
         "last_seen": worker.last_seen,
+        "notes": None if worker.notes is None else _encode(worker.notes),
     }
     statement = db.insert(tx, workers).values(id=worker.id, **columns)
     tx.execute(statement.on_conflict_do_update(index_elements=[workers.c.id], set_=columns))
@@ -246,6 +285,12 @@ def put_worker(tx: Connection, worker: WorkerRow) -> None:
 def find_worker(tx: Connection, worker_id: str) -> WorkerRow | None:
     row = tx.execute(_WORKER_BY_ID, {"worker": worker_id}).one_or_none()
     return None if row is None else _worker(row)
+
+
+def find_agents(tx: Connection, host: str) -> list[WorkerRow]:
+    """Agents of other systems whose id is this word, or begins with it and a colon."""
+    theirs = (workers.c.id == host) | workers.c.id.like(db.like(f"{host}:", prefix=True), escape="!")
+    return [_worker(row) for row in tx.execute(select(workers).where(theirs, workers.c.notes.is_not(None)))]
 
 
 def list_workers(tx: Connection) -> list[WorkerRow]:
@@ -267,10 +312,11 @@ def remove_worker(tx: Connection, worker_id: str) -> bool:
     return tx.execute(delete(workers).where(workers.c.id == worker_id)).rowcount == 1
 
 
-def forget_workers(tx: Connection, before: float) -> None:
-    """Drops workers that were not heard of since `before` and hold nothing."""
+def forget_workers(tx: Connection, before: float, *, agents: bool = False) -> None:
+    """Drops workers that were not heard of since `before` and hold nothing; only agents of other systems."""
     holding = select(leases.c.worker_id).where(leases.c.outcome == "")
-    tx.execute(delete(workers).where(workers.c.last_seen < before, workers.c.id.not_in(holding)))
+    gone = (workers.c.last_seen < before) & workers.c.id.not_in(holding)
+    tx.execute(delete(workers).where(gone & workers.c.notes.is_not(None) if agents else gone))
 
 
 # --- leases -----------------------------------------------------------------------------------------------
@@ -328,6 +374,13 @@ def count_attempts(tx: Connection, task_id: str) -> int:
 def forget_attempts(tx: Connection, task_id: str) -> None:
     """The closed leases of an earlier time in a queue."""
     tx.execute(delete(leases).where(leases.c.task_id == task_id, leases.c.outcome != ""))
+
+
+def rename_holder(tx: Connection, lease: LeaseRow, worker_id: str) -> None:
+    """Who holds the lease was not known exactly when it was made."""
+    tx.execute(update(leases).where(leases.c.token == lease.token).values(worker_id=worker_id))
+    held = (tasks.c.id == lease.task_id) & (tasks.c.lease == lease.token)
+    tx.execute(update(tasks).where(held).values(worker=worker_id))
 
 
 def is_held(tx: Connection, task_id: str, token: str) -> bool:
@@ -416,6 +469,7 @@ def _worker(row: Row[Any]) -> WorkerRow:
     values: dict[str, Any] = {name: getattr(row, name) for name in _WORKER}
     values["queues"] = _names.decode(row.queues)
     values["machine"] = _machine.decode(row.machine)
+    values["notes"] = None if row.notes is None else _notes.decode(row.notes)
     return WorkerRow(**values)
 
 

@@ -1,4 +1,4 @@
-"""Files, debug samples and unserved calls of other systems' clients; longer ids of workers."""
+"""Files, debug samples and unserved calls of other systems' clients; longer ids of workers, notes of agents."""
 
 from __future__ import annotations
 
@@ -48,3 +48,5 @@ def upgrade() -> None:
     for table, column in (("workers", "id"), ("leases", "worker_id")):
         with op.batch_alter_table(table) as batch:
             batch.alter_column(column, existing_type=sa.String(length=64), type_=sa.String(length=256))
+    with op.batch_alter_table("workers") as batch:
+        batch.add_column(sa.Column("notes", sa.LargeBinary(), nullable=True))
