@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import Conflict, LeaseLost, NotFound
 from taskloom.domain.status import ENDED, Move, Status, after
-from taskloom.domain.task import Task
+from taskloom.domain.task import DEVELOPMENT_TAG, Task
 from taskloom.server.tasks import store
 from taskloom.server.tasks.checks import told
 from taskloom.wire.worker_protocol import STOPPING
@@ -125,7 +125,18 @@ def make(
         )
     lease = fields.pop("lease", found.lease) or ""
     queue = fields.pop("queue_id", before.queue)
-    return store.Found(msgspec.structs.replace(before, status=target, queue=queue, **fields), lease, found.opener)
+    made = store.Found(msgspec.structs.replace(before, status=target, queue=queue, **fields), lease, found.opener)
+    return _for_workers(tx, made) if kind is Move.ENQUEUE else made
+
+
+def _for_workers(tx: Connection, found: store.Found) -> store.Found:
+    """What waits for a worker is no longer run by hand."""
+    if DEVELOPMENT_TAG not in found.task.system_tags:
+        return found
+    tags = tuple(tag for tag in found.task.system_tags if tag != DEVELOPMENT_TAG)
+    task = msgspec.structs.replace(found.task, system_tags=tags)
+    store.change(tx, found, task)
+    return store.Found(task, found.lease, found.opener)
 
 
 def _times(kind: Move, task: Task, at: float) -> dict[str, Any]:

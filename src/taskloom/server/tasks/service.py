@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -27,8 +27,8 @@ from taskloom.domain.errors import (
     TaskloomError,
 )
 from taskloom.domain.project import MAX_NAME
-from taskloom.domain.status import EDITABLE, Move, Status
-from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task
+from taskloom.domain.status import EDITABLE, ENDED, Move, Status
+from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task, TaskEdit
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
@@ -39,18 +39,22 @@ from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks import moves, query, store
 from taskloom.server.tasks.checks import check_id, checked, edited
 from taskloom.server.tasks.gates import TaskGates
+from taskloom.server.tasks.importing import ImportDesk
 from taskloom.server.tasks.journal import JournalDesk
 from taskloom.server.tasks.projection import Projection
 from taskloom.server.tasks.recording import ENDINGS, RecordKeeper
 from taskloom.server.tasks.removal import Removal
 from taskloom.server.tasks.reports import ReportDesk
+from taskloom.server.tasks.steering import HELD, Resetting, bring
 from taskloom.wire.messages import (
     Finish,
+    ImportState,
     LiveEvent,
     MoveRequest,
     TaskClone,
     TaskCreate,
     TaskEditRequest,
+    TaskImport,
     TaskList,
     TaskQuery,
 )
@@ -59,7 +63,6 @@ log = logging.getLogger("taskloom.server.tasks")
 
 CLONE_OF = "Clone Of "
 DELETED = "deleted"  # what a live event tells as the status of a task that is gone
-HELD = frozenset({Status.PENDING, Status.RUNNING})
 ALWAYS = frozenset({"id", "name", "project", "status"})
 
 
@@ -78,10 +81,14 @@ class TaskService:
         self._projects, self._metrics, self._artifacts = projects, metrics, artifacts
         gates = TaskGates()
         self._removal = Removal(main, metrics, artifacts, gates, clock)
+        self._resetting = Resetting(artifacts, self._removal)
         self._projection = Projection(main, metrics, clock)
         keeper = RecordKeeper(projects, artifacts, self._removal)
         self.journals = JournalDesk(main, metrics, keeper, self._removal, self._projection, gates, bus, clock)
         self.reports = ReportDesk(main, metrics, artifacts, self._removal, self._projection, gates, clock)
+        self._imports = ImportDesk(
+            main, artifacts, self._removal, self._projection, clock, lambda tx, task: self._placed(tx, task, task.user)
+        )
         self._leftovers: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------
@@ -109,6 +116,10 @@ class TaskService:
         """The whole task; NotFound when there is none."""
         task = await self._db.read(lambda tx: self.load(tx, task_id))
         return msgspec.structs.replace(task, metrics=await self._metrics.summaries(task_id))
+
+    async def peek_task(self, task_id: str) -> Task:
+        """The task without its metrics; NotFound when there is none."""
+        return await self._db.read(lambda tx: self.load(tx, task_id))
 
     def load(self, tx: Connection, task_id: str) -> Task:
         """The task with its artifacts and models, without its metrics (they stand in the other database)."""
@@ -147,7 +158,10 @@ class TaskService:
 
     # --- making and editing -----------------------------------------------------------------------------
 
-    async def create_task(self, caller: Caller, wanted: TaskCreate) -> Task:
+    async def create_task(
+        self, caller: Caller, wanted: TaskCreate, also: Callable[[Connection, Task], None] | None = None
+    ) -> Task:
+        """`also` is done with the new task in the same transaction."""
         now = self._clock()
         task = checked(
             Task(
@@ -167,6 +181,7 @@ class TaskService:
                 parameters=wanted.parameters,
                 configuration=wanted.configuration,
                 properties=wanted.properties,
+                runtime=wanted.runtime,
                 output_uri=wanted.output_uri,
             )
         )
@@ -176,32 +191,49 @@ class TaskService:
                 raise Conflict(f"there is or was a task {task.id}; ids are never used again", task=task.id)
             placed = self._placed(tx, task, caller.user)
             store.add(tx, placed)
+            if also is not None:
+                also(tx, placed)
             return placed
 
         return self._told(await self._db.write(work))
 
     async def edit_task(self, caller: Caller, task_id: str, request: TaskEditRequest) -> Task:
-        edit = request.edit
         if request.force and not caller.may("admin"):
             raise Forbidden("only an administrator may force an edit", role=caller.role)
+        open_in = frozenset(Status) if request.force else EDITABLE
+        await self.change_task(caller, task_id, lambda tx, task: request.edit, open_in)
+        return await self.get_task(task_id)
+
+    async def change_task(
+        self,
+        caller: Caller,
+        task_id: str,
+        make: Callable[[Connection, Task], TaskEdit],
+        open_in: Collection[Status] = EDITABLE,
+    ) -> Task:
+        """An edit made from the task as it is, in one transaction; the answer is without results.
+
+        `make` may change in that transaction what else belongs to the task. `open_in` are the states in which
+        what to run may be edited: a run edits its own, too.
+        """
 
         def work(tx: Connection) -> Task:
             found = moves.known(tx, task_id)
+            edit = make(tx, found.task)
             if edit.revision is not None and edit.revision != found.task.revision:
                 raise StaleRevision(
                     f"task {task_id} has revision {found.task.revision}, not {edit.revision}; read it again",
                     revision=found.task.revision,
                 )
-            if edit.needs_draft() and found.status not in EDITABLE and not request.force:
+            if edit.needs_draft() and found.status not in open_in:
                 raise IllegalMove(
                     f"task {task_id} is {found.status.value}; what to run can be edited in a draft only: "
                     "clone it, or reset it first",
                     status=found.status.value,
                 )
-            self._write(tx, found, self._placed(tx, edited(found.task, edit), caller.user, found.task))
-            return self.load(tx, task_id)
+            return self._write(tx, found, self._placed(tx, edited(found.task, edit), caller.user, found.task))
 
-        return await self._with_metrics(self._told(await self._db.write(work)))
+        return self._told(await self._db.write(work))
 
     async def clone_task(self, caller: Caller, task_id: str, wanted: TaskClone) -> Task:
         """A draft that runs the same; what the source produced stays behind."""
@@ -231,6 +263,8 @@ class TaskService:
                     output_uri=source.output_uri,
                 )
             )
+            if wanted.edit is not None:
+                clone = edited(clone, wanted.edit)
             clone = self._placed(tx, clone, caller.user)
             store.add(tx, clone)
             self._removal.keep_inputs(tx, clone, self._artifacts.links_of_task(tx, source.id))
@@ -245,11 +279,20 @@ class TaskService:
         project_id, path = self._projects.ensure_project(tx, task.project, user)
         return msgspec.structs.replace(task, project=path, project_id=project_id)
 
-    def _write(self, tx: Connection, found: store.Found, task: Task) -> None:
+    def _write(self, tx: Connection, found: store.Found, task: Task) -> Task:
         """One more revision, unless nothing differs."""
-        if task != found.task:
-            revised = msgspec.structs.replace(task, revision=task.revision + 1, last_update=self._clock())
-            store.change(tx, found, revised)
+        if task == found.task:
+            return task
+        revised = msgspec.structs.replace(task, revision=task.revision + 1, last_update=self._clock())
+        store.change(tx, found, revised)
+        return revised
+
+    async def import_task(self, task_id: str, wanted: TaskImport) -> ImportState:
+        """See `importing`."""
+        state = await self._imports.import_task(task_id, wanted)
+        if wanted.step != "look":
+            self._told(wanted.task)
+        return state
 
     # --- moving -----------------------------------------------------------------------------------------
 
@@ -289,21 +332,36 @@ class TaskService:
 
         return await self._with_metrics(self._told(await self._db.write(work)))
 
-    async def reset_task(self, task_id: str, request: MoveRequest) -> Task:
-        """Back to a draft; results go, their bytes when nothing else names them."""
+    async def bring_task(
+        self, task_id: str, target: Status, why: MoveRequest, sources: Collection[Status] | None = None
+    ) -> Task:
+        """The task in the state `target`, by whichever moves lead there; see steering. Without its metrics."""
 
         def work(tx: Connection) -> tuple[Task, str]:
             found = moves.known(tx, task_id)
             queue = found.task.queue if found.status is Status.PENDING else ""
-            if found.status in HELD and request.force:
-                store.leave_queue(tx, task_id)
-                self._move(tx, task_id, Move.ABORT, request, lease=None)
-            self._move(tx, task_id, Move.RESET, request, queue_id="", lease=None)
-            links = self._artifacts.links_of_task(tx, task_id)
-            self._removal.drop_results(tx, task_id)
-            draft = moves.known(tx, task_id)
-            self._removal.keep_inputs(tx, draft.task, links)
-            store.change(tx, draft, msgspec.structs.replace(draft.task, runtime={}), opener="")
+            bring(tx, found, target, why, self._clock(), sources)
+            return self.load(tx, task_id), queue
+
+        task, queue = await self._db.write(work)
+        if queue:
+            self._bus.publish(LiveEvent(kind="queue", queue=queue, task=task_id, time=self._clock()))
+        self._told(task)
+        if target in ENDED:
+            await self._projection.flush()
+        return task
+
+    async def ping_task(self, task_id: str) -> None:
+        """Its script lives: `last_update` says so while it runs. NotFound when there is none."""
+        now = self._clock()
+        if not await self._db.write(lambda tx: store.touch_running(tx, task_id, now)):
+            await self._db.read(lambda tx: moves.known(tx, task_id))
+
+    async def reset_task(self, task_id: str, request: MoveRequest, *, clear: bool = False) -> Task:
+        """Back to a draft; results go. `clear`: what to run goes, too, but for the parameters."""
+
+        def work(tx: Connection) -> tuple[Task, str]:
+            queue = self._resetting.reset(tx, task_id, request, self._clock(), clear=clear)
             return self.load(tx, task_id), queue
 
         task, queue = await self._db.write(work)

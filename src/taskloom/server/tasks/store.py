@@ -455,6 +455,30 @@ def settle_deletion(connection: Connection, task_id: str) -> None:
     connection.execute(update(deletions).where(deletions.c.task_id == task_id).values(done=True))
 
 
+# --- imports ----------------------------------------------------------------------------------------------
+
+IMPORT = "import."  # begins the name of the writer whose row says which version of a task was imported
+
+
+def find_import(connection: Connection, task_id: str) -> tuple[str, int] | None:
+    """The version that was imported last, and the mark that its end left (0: not finished)."""
+    row = connection.execute(
+        select(writers.c.writer, writers.c.events).where(
+            writers.c.task_id == task_id, writers.c.writer.startswith(IMPORT, autoescape=True)
+        )
+    ).first()
+    return None if row is None else (row.writer.removeprefix(IMPORT), row.events)
+
+
+def put_import(connection: Connection, task_id: str, version: str, mark: int) -> None:
+    connection.execute(
+        delete(writers).where(
+            writers.c.task_id == task_id, writers.c.writer.startswith(IMPORT, autoescape=True)
+        )
+    )
+    set_mark(connection, task_id, f"{IMPORT}{version}", mark)
+
+
 # --- projects that go with their tasks --------------------------------------------------------------------
 
 
