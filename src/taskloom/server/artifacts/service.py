@@ -19,7 +19,7 @@ from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample, StoredF
 from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, TooLarge
 from taskloom.domain.project import check_tag, check_text
 from taskloom.domain.task import Task
-from taskloom.server.artifacts import file_store, store
+from taskloom.server.artifacts import file_store, importing, store
 from taskloom.server.artifacts.files import FileKeeper
 from taskloom.server.artifacts.holdings import Holdings
 from taskloom.server.artifacts.query import page
@@ -96,6 +96,17 @@ class ArtifactService:
         if link is not None:
             _check_label(link.name, "model name")
             store.put_link(tx, task.id, msgspec.structs.replace(link, model=model.id))
+
+    def link_model(self, tx: Connection, task_id: str, link: ModelLink) -> None:
+        """The task refers to a model that is there; NotFound when it is not."""
+        if store.find_model(tx, link.model) is None:
+            raise NotFound(f"no model {link.model[:80]!r}", model=link.model[:80])
+        _check_label(link.name, "model name")
+        store.put_link(tx, task_id, link)
+
+    def unlink_model(self, tx: Connection, task_id: str, direction: str, name: str) -> bool:
+        """The model itself stays. Whether the task referred to one so."""
+        return store.drop_link(tx, task_id, direction, name)
 
     def of_task(self, tx: Connection, task_id: str) -> tuple[Artifact, ...]:
         """In the order of their creation."""
@@ -208,6 +219,11 @@ class ArtifactService:
             return made
 
         return self._told(await self._db.write(work))
+
+    async def import_model(self, model_id: str, wanted: Model) -> Model:
+        """See `importing`."""
+        _check_id(model_id)
+        return self._told(await self._db.write(lambda tx: importing.put_model(tx, model_id, wanted, _checked)))
 
     async def edit_model(self, model_id: str, edit: ModelEdit) -> Model:
         changes = {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not None}

@@ -220,5 +220,11 @@ def _slices(ids: Sequence[str]) -> Iterator[list[str]]:
         yield list(ids[at : at + SLICE])
 
 
+def drop_link(tx: Connection, task_id: str, direction: str, name: str) -> bool:
+    """Whether there was one."""
+    mine = (model_links.c.task_id == task_id) & (model_links.c.direction == direction)
+    return tx.execute(delete(model_links).where(mine, model_links.c.name == name)).rowcount == 1
+
+
 def drop_links(tx: Connection, task_id: str) -> None:
     tx.execute(delete(model_links).where(model_links.c.task_id == task_id))
