@@ -18,7 +18,7 @@ from taskloom.domain.task import SHORT_TEXT
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
-from taskloom.server.projects import store
+from taskloom.server.projects import importing, store
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import LiveEvent, ProjectCreate, ProjectEdit, ProjectQuery
 
@@ -65,6 +65,24 @@ class ProjectService:
         self._tell(made)
         return made
 
+    async def import_project(self, project: str, wanted: Project) -> Project:
+        """See `importing`."""
+        fields = {
+            "description": _check_long(wanted.description, "description"),
+            "output_uri": _check_long(wanted.output_uri, "output_uri"),
+            "user": _check_long(wanted.user, "user"),
+            "tags": _check_tags(wanted.tags),
+            "system_tags": _check_tags(wanted.system_tags),
+        }
+        cleaned = msgspec.structs.replace(wanted, **fields)
+
+        def work(tx: Connection) -> Project:
+            return _counted_one(tx, importing.put_project(tx, project, cleaned, self._ensure_above))
+
+        held = await self._db.write(work)
+        self._tell(held)
+        return held
+
     async def edit_project(self, project: str, edit: ProjectEdit, caller: Caller) -> Project:
         changes: dict[str, Any] = {}
         if edit.description is not None:
@@ -107,8 +125,12 @@ class ProjectService:
     def project_path(self, tx: Connection, project: str) -> str:
         name = store.find_name(tx, project)
         if name is None:
-            raise NotFound(f"no project {project!r}")
+            raise NotFound(f"no project {project[:80]!r}", project=project[:80])
         return name
+
+    async def path_of(self, project: str) -> str:
+        """The path of the project with this id."""
+        return await self._db.read(lambda tx: self.project_path(tx, project))
 
     def _move(self, tx: Connection, found: Project, name: str, user: str) -> None:
         """Rename it and everything below it, all or nothing."""
@@ -131,6 +153,9 @@ class ProjectService:
             if store.find_id(tx, path) is None:
                 made = Project(id=uuid.uuid4().hex, name=path, user=user, created=now, last_update=now)
                 store.add_project(tx, made)
+
+    def _ensure_above(self, tx: Connection, path: str, user: str) -> None:
+        self._ensure_all(tx, ancestors(path)[:-1], user)
 
     def _tell(self, project: Project) -> None:
         self._bus.publish(LiveEvent(kind="project", project=project.name, time=self._clock()))
