@@ -21,6 +21,7 @@ from taskloom.wire.messages import ArtifactList, BlobStatus, Done, ModelList, Sa
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
+    from starlette.requests import Request
     from starlette.responses import Response
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -45,7 +46,7 @@ def handlers(artifacts: ArtifactService) -> Handlers:
         )
 
     async def get_blob(call: Call) -> Response:
-        return await download(artifacts.holdings, call)
+        return await download(artifacts.holdings, call.path["digest"], call.request)
 
     async def query_models(call: Call) -> ModelList:
         found, total = await artifacts.query_models(call.body)
@@ -56,6 +57,9 @@ def handlers(artifacts: ArtifactService) -> Handlers:
 
     async def get_model(call: Call) -> Model:
         return await artifacts.get_model(call.path["model"])
+
+    async def import_model(call: Call) -> Model:
+        return await artifacts.import_model(call.path["model"], call.body)
 
     async def edit_model(call: Call) -> Model:
         return await artifacts.edit_model(call.path["model"], call.body)
@@ -76,6 +80,7 @@ def handlers(artifacts: ArtifactService) -> Handlers:
         "query_models": query_models,
         "create_model": create_model,
         "get_model": get_model,
+        "import_model": import_model,
         "edit_model": edit_model,
         "publish_model": publish_model,
         "delete_model": delete_model,
@@ -103,12 +108,11 @@ def read_length(headers: Headers) -> int | None:
 # --- downloads --------------------------------------------------------------------------------------------
 
 
-async def download(holdings: Holdings, call: Call) -> Response:
+async def download(holdings: Holdings, digest: str, asked: Request) -> Response:
     from starlette.responses import Response, StreamingResponse
 
-    digest = call.path["digest"]
     file, size = await holdings.open_blob(digest)
-    request = call.request.headers
+    request = asked.headers
     tag = f'"{digest}"'
     headers = {
         "accept-ranges": "bytes",
@@ -131,7 +135,7 @@ async def download(holdings: Holdings, call: Call) -> Response:
     if wanted is not None:
         headers["content-range"] = f"bytes {first}-{first + length - 1}/{size}"
     status = 200 if wanted is None else 206
-    if call.request.method == "HEAD":
+    if asked.method == "HEAD":
         file.close()
         return Response(status_code=status, headers=headers)
     return StreamingResponse(_pieces(file, first, length), status_code=status, headers=headers)
