@@ -126,6 +126,14 @@ class QueueService:
     async def get_queue(self, key: str) -> QueueEntries:
         return await self._db.read(lambda tx: _entries(tx, _queue(tx, key)))
 
+    async def find_queue(self, key: str) -> Queue:
+        """By id, else by name, without its entries."""
+        return await self._db.read(lambda tx: _queue(tx, key))
+
+    async def waiting_tasks(self, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
+        """By queue: id, name and time of what waits there, the next one first."""
+        return await self._db.read(lambda tx: store.waiting_tasks(tx, queue_ids))
+
     async def create_queue(self, wanted: QueueCreate) -> Queue:
         queue = _new_queue(wanted, self._clock())
 
@@ -186,6 +194,16 @@ class QueueService:
         """Position 1 is the front, -1 the back, -2 one before it."""
         if position == 0:
             raise BadInput("position 0: expected 1 for the front, or -1 for the back")
+        return await self._place(
+            key, task_id, lambda _, last: position - 1 if position > 0 else last + position + 1
+        )
+
+    async def shift_entry(self, key: str, task_id: str, steps: int) -> QueueEntries:
+        """So many places nearer to the back; a negative number of them nearer to the front."""
+        return await self._place(key, task_id, lambda now, _: now + steps)
+
+    async def _place(self, key: str, task_id: str, where: Callable[[int, int], int]) -> QueueEntries:
+        """`where` tells the new place, from the present one and the last one; all count from 0."""
 
         def work(tx: Connection) -> QueueEntries:
             queue = _queue(tx, key)
@@ -193,7 +211,7 @@ class QueueService:
             if task_id not in waiting:
                 raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
             rest = [other for other in waiting if other != task_id]
-            place = position - 1 if position > 0 else max(len(rest) + position + 1, 0)
+            place = max(where(waiting.index(task_id), len(rest)), 0)
             store.reorder(tx, [*rest[:place], task_id, *rest[place:]])
             return _entries(tx, queue)
 
