@@ -242,6 +242,30 @@ class TaskList(Answer, frozen=True, kw_only=True):
     total: int
 
 
+ImportStep = Literal["look", "begin", "finish"]
+ImportState = Literal["new", "begun", "changed", "known"]
+
+
+class TaskImport(Request, frozen=True, kw_only=True):
+    """A task of another server, as it was there. `version` names its state there, up to 57 letters and digits.
+
+    look     tells only what would have to be done
+    begin    makes the task, or drops the results of an older version, and lets the journal of `writer` in
+    finish   writes `task` as given: state, times, user, artifacts, links to models that are here
+    """
+
+    step: ImportStep
+    version: str
+    writer: str
+    task: Task
+
+
+class TaskImported(Answer, frozen=True, kw_only=True):
+    """new: not here yet; begun: an import of it was cut; changed: here in another version; known: here as it is."""
+
+    state: ImportState
+
+
 class TaskEditRequest(Request, frozen=True, kw_only=True):
     """Body of PATCH on a task. `force` edits what only a draft allows; for administrators and repairs."""
 

@@ -132,6 +132,16 @@ GET_PROJECT = _get("get_project", "/api/projects/{project}", Project, "projects"
 EDIT_PROJECT = _send(
     "PATCH", "edit_project", "/api/projects/{project}", m.ProjectEdit, Project, "projects", "Rename, describe, tag"
 )
+IMPORT_PROJECT = _send(
+    "PUT",
+    "import_project",
+    "/api/projects/{project}",
+    Project,
+    Project,
+    "projects",
+    "Bring a project over with its id and times; one of the same name, or changed here later, stays as it is",
+    role="admin",
+)
 DELETE_PROJECT = _act(
     "DELETE",
     "delete_project",
@@ -193,6 +203,16 @@ SHIP_JOURNAL = _send(
     m.JournalMarks,
     "tasks",
     "Append a writer's records, scalar rows and console bytes; each is applied once",
+)
+IMPORT_TASK = _send(
+    "PUT",
+    "import_task",
+    "/api/tasks/{task}",
+    m.TaskImport,
+    m.TaskImported,
+    "tasks",
+    "Bring a task over from another server with its id, times, state and user; see TaskImport",
+    role="admin",
 )
 JOURNAL_MARKS = _get(
     "journal_marks",
@@ -279,6 +299,16 @@ CREATE_MODEL = _send(
     "POST", "create_model", "/api/models", m.ModelCreate, Model, "artifacts", "Register a model by hand"
 )
 GET_MODEL = _get("get_model", "/api/models/{model}", Model, "artifacts", "One model")
+IMPORT_MODEL = _send(
+    "PUT",
+    "import_model",
+    "/api/models/{model}",
+    Model,
+    Model,
+    "artifacts",
+    "Bring a model over with its id, times and user; one that was changed here later stays as it is",
+    role="admin",
+)
 EDIT_MODEL = _send(
     "PATCH", "edit_model", "/api/models/{model}", m.ModelEdit, Model, "artifacts", "Change an unpublished model"
 )

@@ -19,6 +19,9 @@ def handlers(projects: ProjectService) -> Handlers:
     async def get_project(call: Call) -> Project:
         return await projects.get_project(call.path["project"])
 
+    async def import_project(call: Call) -> Project:
+        return await projects.import_project(call.path["project"], call.body)
+
     async def edit_project(call: Call) -> Project:
         return await projects.edit_project(call.path["project"], call.body, call.caller)
 
@@ -26,5 +29,6 @@ def handlers(projects: ProjectService) -> Handlers:
         "list_projects": list_projects,
         "create_project": create_project,
         "get_project": get_project,
+        "import_project": import_project,
         "edit_project": edit_project,
     }

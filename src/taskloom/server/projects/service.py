@@ -77,7 +77,8 @@ class ProjectService:
         cleaned = msgspec.structs.replace(wanted, **fields)
 
         def work(tx: Connection) -> Project:
-            return _counted_one(tx, importing.put_project(tx, project, cleaned, self._ensure_above))
+            held = importing.put_project(tx, project, cleaned, self._ensure_above, self._move)
+            return _counted_one(tx, held)
 
         held = await self._db.write(work)
         self._tell(held)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from taskloom.domain.task import Task
 from taskloom.server.call import Call, Handlers
 from taskloom.server.tasks.service import TaskService
-from taskloom.wire.messages import ArtifactList, Done, JournalMarks, ProjectDelete, TaskDelete, TaskList
+from taskloom.wire.messages import (
+    ArtifactList,
+    Done,
+    JournalMarks,
+    ProjectDelete,
+    TaskDelete,
+    TaskImported,
+    TaskList,
+)
 
 
 def handlers(tasks: TaskService) -> Handlers:
@@ -52,6 +60,9 @@ def handlers(tasks: TaskService) -> Handlers:
     async def delete_artifact(call: Call) -> ArtifactList:
         return ArtifactList(artifacts=list(await tasks.delete_artifact(call.path["task"], call.path["name"])))
 
+    async def import_task(call: Call) -> TaskImported:
+        return TaskImported(state=await tasks.import_task(call.path["task"], call.body))
+
     async def ship_journal(call: Call) -> JournalMarks:
         return await tasks.journals.ship(call.caller.user, call.path["task"], call.body)
 
@@ -72,6 +83,7 @@ def handlers(tasks: TaskService) -> Handlers:
         "delete_project": delete_project,
         "put_artifact": put_artifact,
         "delete_artifact": delete_artifact,
+        "import_task": import_task,
         "ship_journal": ship_journal,
         "journal_marks": journal_marks,
     }

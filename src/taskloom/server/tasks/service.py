@@ -87,7 +87,12 @@ class TaskService:
         self.journals = JournalDesk(main, metrics, keeper, self._removal, self._projection, gates, bus, clock)
         self.reports = ReportDesk(main, metrics, artifacts, self._removal, self._projection, gates, clock)
         self._imports = ImportDesk(
-            main, artifacts, self._removal, self._projection, clock, lambda tx, task: self._placed(tx, task, task.user)
+            main,
+            artifacts,
+            self._removal,
+            self._projection,
+            clock,
+            lambda tx, task: self._placed(tx, task, task.user),
         )
         self._leftovers: asyncio.Task[None] | None = None
 

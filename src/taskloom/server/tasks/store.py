@@ -472,9 +472,7 @@ def find_import(connection: Connection, task_id: str) -> tuple[str, int] | None:
 
 def put_import(connection: Connection, task_id: str, version: str, mark: int) -> None:
     connection.execute(
-        delete(writers).where(
-            writers.c.task_id == task_id, writers.c.writer.startswith(IMPORT, autoescape=True)
-        )
+        delete(writers).where(writers.c.task_id == task_id, writers.c.writer.startswith(IMPORT, autoescape=True))
     )
     set_mark(connection, task_id, f"{IMPORT}{version}", mark)
 
