@@ -38,7 +38,7 @@ class SeriesSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 
     mean      of the finite values; NaN while there is none
     finite    how many values the mean is of; None in rows of early versions, until the series grows
-    greatest  iteration; None likewise
+    least, greatest  iteration; None likewise
     rewrites  how often points took the place of older ones of the same iteration
     """
 
@@ -56,5 +56,6 @@ class SeriesSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     first: WireNumber = "NaN"
     mean: WireNumber = "NaN"
     finite: int | None = None
+    least: int | None = None
     greatest: int | None = None
     rewrites: int = 0

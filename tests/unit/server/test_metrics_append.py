@@ -234,6 +234,7 @@ def summary_of(rows: list[Row]) -> SeriesSummary:
         told(rows[0][2]),
         pytest.approx(sum(finite) / len(finite)) if finite else "NaN",
         len(finite),
+        min(r[1] for r in rows),
         max(r[1] for r in rows),
     )
 

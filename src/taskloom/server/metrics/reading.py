@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import TooLarge
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, WireNumber, to_wire
-from taskloom.server.metrics import console, store
+from taskloom.server.metrics import console, query, store
 from taskloom.server.metrics.packing import decompress
 from taskloom.server.settings import MIB
 from taskloom.wire.messages import ConsoleEntry, ConsoleQuery, Plot, PlotsQuery, Points, PointsQuery
@@ -149,28 +149,77 @@ def console_page(tx: Connection, task_id: str, query: ConsoleQuery) -> tuple[lis
         size += len(data)
         if page and size > CONSOLE_ANSWER:
             break
-        page.append(ConsoleEntry(number=row.number, stream=row.stream, time=row.time, text=console.text(data)))
+        page.append(_entry(row, data))
     if query.tail:
         return page[::-1], False
     return page, bool(page) and store.last_number(tx, task_id) > page[-1].number
+
+
+def console_at(
+    tx: Connection, task_id: str, milliseconds: int | None, limit: int, *, earlier: bool
+) -> list[ConsoleEntry]:
+    """See the service. The bounds are whole milliseconds: who pages knows no finer time."""
+    limit = min(limit, CONSOLE_ENTRIES)
+    if milliseconds is None:
+        rows = query.console_end(tx, task_id, limit, newest=earlier)
+    else:
+        bound = milliseconds if earlier else milliseconds + 1
+        rows = query.console_beyond(tx, task_id, bound / 1000, limit, earlier=earlier)
+    if len(rows) == limit:
+        told, last = {row.number for row in rows}, to_milliseconds(rows[-1].time)
+        same = query.console_between(tx, task_id, last / 1000, (last + 1) / 1000, CONSOLE_ENTRIES)
+        rows += [row for row in (reversed(same) if earlier else same) if row.number not in told]
+    return [_entry(row, console.unpack(row.data)) for row in rows]
+
+
+def console_around(tx: Connection, task_id: str, number: int, limit: int, *, after: bool) -> list[ConsoleEntry]:
+    rows = query.console_around(tx, task_id, number, min(limit, CONSOLE_ENTRIES), after=after)
+    return [_entry(row, console.unpack(row.data)) for row in rows]
+
+
+def to_milliseconds(time: float) -> int:
+    """The whole millisecond that a time is in; microseconds first, because a double is not exact."""
+    return round(time * 1e6) // 1000
+
+
+def _entry(row: store.ConsoleRow, data: bytes) -> ConsoleEntry:
+    return ConsoleEntry(number=row.number, stream=row.stream, time=row.time, text=console.text(data))
+
+
+def figures(tx: Connection, wanted: Sequence[tuple[str, query.PlotKey]]) -> list[tuple[str, Plot]]:
+    """Until the answer would be too large; at least one."""
+    found: list[tuple[str, Plot]] = []
+    size = 0
+    for owner_id, key in wanted:
+        row = query.find_plot(tx, owner_id, key)
+        if row is None:
+            continue
+        plot = _plot(row)
+        size += len(plot.figure)
+        if found and size > PLOTS_ANSWER:
+            break
+        found.append((owner_id, plot))
+    return found
 
 
 def plots(tx: Connection, task_id: str, query: PlotsQuery) -> list[Plot]:
     found: list[Plot] = []
     size = 0
     for row in store.find_plots(tx, task_id, query.title, query.all_iterations):
-        figure = decompress(row.figure).decode()
-        size += len(figure)
+        plot = _plot(row)
+        size += len(plot.figure)
         if found and size > PLOTS_ANSWER:
             raise TooLarge(f"the plots have more than {PLOTS_ANSWER} bytes; ask for one title, or the newest only")
-        found.append(
-            Plot(
-                title=row.title,
-                series=row.series,
-                iteration=row.iteration,
-                time=row.time,
-                kind=row.kind,
-                figure=figure,
-            )
-        )
+        found.append(plot)
     return found
+
+
+def _plot(row: store.PlotRow) -> Plot:
+    return Plot(
+        title=row.title,
+        series=row.series,
+        iteration=row.iteration,
+        time=row.time,
+        kind=row.kind,
+        figure=decompress(row.figure).decode(),
+    )

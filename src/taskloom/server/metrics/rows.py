@@ -105,9 +105,10 @@ def extend(old: SeriesSummary, points: Columns) -> SeriesSummary:
     low, low_at, high, high_at = _extremes(points)
     count = len(points)
     mean, finite = _mean(old, points)
-    greatest = int(points.iteration.max())
+    least, greatest = int(points.iteration.min()), int(points.iteration.max())
     if old.count:
-        greatest = max(greatest, old.greatest if old.greatest is not None else greatest)
+        least = min(least, least if old.least is None else old.least)
+        greatest = max(greatest, greatest if old.greatest is None else old.greatest)
         if not _beats(low, old.min, higher=False):
             low, low_at = old.min, old.min_iteration
         if not _beats(high, old.max, higher=True):
@@ -126,6 +127,7 @@ def extend(old: SeriesSummary, points: Columns) -> SeriesSummary:
         first=old.first if old.count else to_wire(float(points.value[0])),
         mean=mean,
         finite=finite,
+        least=least,
         greatest=greatest,
     )
 

@@ -29,12 +29,15 @@ from taskloom.domain.metrics import SeriesSummary
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
-from taskloom.server.metrics import appending, reading, reporting, store
+from taskloom.server.metrics import appending, curves, query, reading, reporting, store
 from taskloom.server.metrics.appending import Appended
+from taskloom.server.metrics.curves import Axis, Curve, PointsPage, Wanted
 from taskloom.server.metrics.live import Announcements
+from taskloom.server.metrics.query import PlotKey
 from taskloom.server.metrics.reporting import Applied, Reported
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import (
+    ConsoleEntry,
     ConsolePage,
     ConsoleQuery,
     JournalBatch,
@@ -170,6 +173,70 @@ class MetricsService:
             await self._state(task_id)
         return found
 
+    # --- all series at once -------------------------------------------------------------------------------
+
+    async def curves(
+        self, owner_ids: Sequence[str], axis: Axis, points: int, wanted: Wanted | None = None
+    ) -> dict[str, list[Curve]]:
+        """The charts of tasks or models, each series thinned to `points` (0: all); see `curves.charted`."""
+
+        def work(tx: Connection) -> dict[str, list[Curve]]:
+            found = curves.curves(self._decoded, tx, owner_ids, wanted)
+            return {owner: [curves.charted(curve, axis, points) for curve in own] for owner, own in found.items()}
+
+        return await self._db.read(work)
+
+    async def points_page(
+        self,
+        owner_id: str,
+        after: tuple[int, int] | None,
+        limit: int,
+        *,
+        wanted: Wanted | None = None,
+        newest_first: bool = False,
+    ) -> PointsPage:
+        """Points of all series in the order of their iterations, a page at a time; see `PointsPage.next`."""
+
+        def work(tx: Connection) -> PointsPage:
+            found = curves.curves(self._decoded, tx, [owner_id], wanted).get(owner_id, [])
+            return curves.page(found, after, limit, newest_first=newest_first)
+
+        return await self._db.read(work)
+
+    async def single_values(
+        self, owner_ids: Sequence[str], wanted: Wanted | None = None
+    ) -> dict[str, list[Curve]]:
+        """Curves of one point; owners without single values are missing."""
+        return await self._db.read(lambda tx: curves.single_values(self._decoded, tx, owner_ids, wanted))
+
+    # --- console by time, plots by iteration ----------------------------------------------------------------
+
+    async def console_count(self, task_id: str) -> int:
+        return await self._db.read(lambda tx: query.console_count(tx, task_id))
+
+    async def console_at(
+        self, task_id: str, milliseconds: int | None, limit: int, *, earlier: bool
+    ) -> list[ConsoleEntry]:
+        """Entries before or after a time, the nearest first; without a time from the end or the beginning.
+
+        What has the time of the last one comes along, so that the next page may begin there.
+        """
+        return await self._db.read(
+            lambda tx: reading.console_at(tx, task_id, milliseconds, limit, earlier=earlier)
+        )
+
+    async def console_around(self, task_id: str, number: int, limit: int, *, after: bool) -> list[ConsoleEntry]:
+        """Entries behind a number in their order, or before it, backwards."""
+        return await self._db.read(lambda tx: reading.console_around(tx, task_id, number, limit, after=after))
+
+    async def plot_keys(self, owner_ids: Sequence[str]) -> dict[str, list[PlotKey]]:
+        """The names of all plots, without their figures; owners without any are missing."""
+        return await self._db.read(lambda tx: query.plot_keys(tx, owner_ids))
+
+    async def figures(self, wanted: Sequence[tuple[str, PlotKey]]) -> list[tuple[str, Plot]]:
+        """Plots by owner and key as far as one answer may hold, at least one; such that went are left out."""
+        return await self._db.read(lambda tx: reading.figures(tx, wanted))
+
     # --- deleting ----------------------------------------------------------------------------------------
 
     async def delete_task(self, task_id: str) -> None:
@@ -181,8 +248,22 @@ class MetricsService:
             pass
         self._decoded.clear()
 
+    async def empty_task(self, task_id: str) -> None:
+        """Delete what was reported, and let those who report go on."""
+        while await self._db.write(lambda tx: store.empty_some(tx, task_id, DELETE_ROWS)):
+            pass
+        self._decoded.clear()
+
+    async def drop_console(self, task_id: str, before: float | None) -> int:
+        """Delete what was printed before a time, or all; how many entries that were."""
+        return await self._db.write(lambda tx: query.drop_console(tx, task_id, before))
+
+    async def check_task(self, task_id: str) -> None:
+        """Raises NotFound when there is no such task."""
+        await self._state(task_id)
+
     async def _state(self, task_id: str) -> Status:
         found = await self._main.read(lambda tx: store.task_state(tx, task_id))
         if found is None:
-            raise NotFound(f"no task {task_id!r}")
+            raise NotFound(f"no task {task_id[:80]!r}", task=task_id[:80])
         return Status(found)

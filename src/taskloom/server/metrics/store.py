@@ -429,6 +429,26 @@ def drop_some(tx: Connection, task_id: str, limit: int) -> bool:
     return False
 
 
+def empty_some(tx: Connection, task_id: str, limit: int) -> bool:
+    """Like `drop_some`, but marks, series and their numbers stay: writers of journals go on where they are."""
+    numbers = select(console.c.number).where(console.c.task_id == task_id).order_by(console.c.number).limit(limit)
+    if tx.execute(
+        delete(console).where(console.c.task_id == task_id, console.c.number.in_(numbers.scalar_subquery()))
+    ).rowcount:
+        return True
+    full = select(series.c.id, series.c.title, series.c.series).where(
+        series.c.task_id == task_id, series.c.count > 0
+    )
+    for series_id, title, name in tx.execute(full.limit(limit)).all():
+        tx.execute(delete(chunks).where(chunks.c.series_id == series_id))
+        empty = update(series).where(series.c.id == series_id)
+        tx.execute(empty.values(count=0, summary=_nothing(title, name), dirty=False))
+        return True
+    tx.execute(delete(plots).where(plots.c.task_id == task_id))
+    tx.execute(delete(batches).where(batches.c.owner_id == task_id))
+    return False
+
+
 # --- main -------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,21 @@ class ReportDesk:
             raise IllegalMove(f"model {model_id} is published and takes nothing more", model=model_id)
         await self._metrics.report(model_id, what, model.project)
 
+    async def clear(self, caller: Caller, task_id: str, *, locked: bool = False) -> None:
+        """Delete all that the task reported; who still reports goes on. Raises what `report` raises."""
+        await self._main.read(lambda tx: _admitted(tx, caller, task_id, locked))
+        async with self._gates.alone(task_id):
+            await self._metrics.empty_task(task_id)
+            await self._main.write(lambda tx: store.clear_metrics(tx, task_id))
+
+    async def clear_console(
+        self, caller: Caller, task_id: str, before: float | None, *, locked: bool = False
+    ) -> int:
+        """Delete what the task printed before a time, or all; how many entries that were."""
+        await self._main.read(lambda tx: _admitted(tx, caller, task_id, locked))
+        async with self._gates.shared(task_id):
+            return await self._metrics.drop_console(task_id, before)
+
     async def _report(self, caller: Caller, task_id: str, what: Reported, locked: bool) -> bool:
         """False: something of an earlier run has to be deleted first."""
 
