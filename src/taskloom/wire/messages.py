@@ -492,10 +492,15 @@ class ModelCreate(Request, frozen=True, kw_only=True):
 
 
 class ModelEdit(Request, frozen=True, kw_only=True):
+    """What is None stays. Of a published model only name, project, comment, tags and metadata can be changed."""
+
     name: str | None = None
     project: str | None = None
     comment: str | None = None
     tags: tuple[str, ...] | None = None
+    system_tags: tuple[str, ...] | None = None
+    task: str | None = None
+    parent: str | None = None
     labels: dict[str, int] | None = None
     design: str | None = None
     framework: str | None = None

@@ -146,8 +146,10 @@ def test_a_published_model_stays_as_it_is(recorder: RemoteTask, weights: Path):
     made.publish()
     found = Model(made.id)
     assert made.published and found.published
-    with pytest.raises(Conflict):
-        found.comment = "changed"
+    with pytest.raises(Conflict, match="framework"):
+        found.framework = "changed"
+    found.comment = "what people write about it may change"
+    assert Model(made.id).comment == found.comment
 
 
 def test_models_are_edited_from_elsewhere(recorder: RemoteTask):

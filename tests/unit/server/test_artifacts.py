@@ -241,8 +241,10 @@ def test_a_model_is_made_edited_and_published_by_hand(lasting: House) -> None:
     )
     assert client.call(PUBLISH_MODEL, model=made.id).published
     assert client.call(PUBLISH_MODEL, model=made.id).published
-    with pytest.raises(Conflict, match="published"):
-        client.call(EDIT_MODEL, ModelEdit(name="newer"), model=made.id)
+    with pytest.raises(Conflict, match="published; its digest"):
+        client.call(EDIT_MODEL, ModelEdit(digest=upload(lasting, b"other")), model=made.id)
+    told = client.call(EDIT_MODEL, ModelEdit(name="newer", tags=("y",), digest=digest), model=made.id)
+    assert (told.name, told.tags, told.published) == ("newer", ("y",), True)
     with pytest.raises(Conflict, match="published"):
         client.call(DELETE_MODEL, model=made.id)
     with pytest.raises(Conflict, match="exists"):

@@ -12,11 +12,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, false, func, or_, select
 
 from taskloom.domain.artifact import Artifact, Model, Sample, StoredFile
+from taskloom.server.artifacts.store import MODEL, read_model
 from taskloom.server.db import insert
 from taskloom.server.tables import artifacts, files, models, samples, tasks
 
 _artifact_of = msgspec.msgpack.Decoder(Artifact)
-_model_of = msgspec.msgpack.Decoder(Model)
 _sample_of = msgspec.msgpack.Decoder(Sample)
 _pack = msgspec.msgpack.Encoder().encode
 PUBLISHED = "published"
@@ -85,8 +85,7 @@ def models_with(tx: Connection, task_id: str, digest: str) -> list[Model]:
         tests.append(models.c.digest == digest)
     if task_id:
         tests.append(and_(models.c.task_id == task_id, models.c.digest == ""))
-    rows = tx.execute(select(models.c.document).where(or_(false(), *tests))).scalars()
-    return [_model_of.decode(row) for row in rows]
+    return [read_model(row) for row in tx.execute(select(*MODEL).where(or_(false(), *tests)))]
 
 
 def samples_with(tx: Connection, owner_id: str, digest: str) -> list[Sample]:

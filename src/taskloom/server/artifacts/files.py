@@ -56,23 +56,22 @@ class FileKeeper:
 
         return await self._db.write(work)
 
-    # --- inside the caller's transaction -----------------------------------------------------------------
+    async def models_at(self, uris: Sequence[str]) -> list[str]:
+        """Ids of the models whose weights are the files of ours at these addresses, by whatever host."""
+        paths = {path for uri in uris if (path := path_of(uri)) is not None}
 
-    def filled(self, tx: Connection, named: Named) -> Named:
-        """The same with digest and size, when its address is one of ours and its bytes are here."""
-        if named.digest or not named.uri:
-            return named
-        path = path_of(named.uri)
-        if path is None:
-            return named
-        file = file_store.find_file(tx, path)
-        if file is not None:
-            return _given(named, file.digest, file.size, path)
-        digest = digest_in(path)
-        size = store.size_of(tx, digest) if digest else None
-        if size is None:
-            return named
-        return msgspec.structs.replace(_given(named, digest, size, path), uri="")
+        def work(tx: Connection) -> list[str]:
+            found: list[str] = []
+            for path in paths:
+                file = file_store.find_file(tx, path)
+                digest = file.digest if file is not None else digest_in(path)
+                models = file_store.models_with(tx, "", digest) if digest else []
+                found += [m.id for m in models if (path_of(m.uri) == path if file is not None else not m.uri)]
+            return found
+
+        return await self._db.read(work) if paths else []
+
+    # --- inside the caller's transaction -----------------------------------------------------------------
 
     def drop_of_task(self, tx: Connection, task_id: str) -> list[str]:
         """Files of a task whose models are gone, but for those that a model which stays names; their digests."""
@@ -112,6 +111,23 @@ class FileKeeper:
             for sample in file_store.samples_with(tx, task_id, old):
                 if path_of(sample.uri) == path:
                     file_store.drop_sample(tx, task_id, sample)
+
+
+def filled(tx: Connection, named: Named) -> Named:
+    """The same with digest and size, when its address is one of ours and its bytes are here."""
+    if named.digest or not named.uri:
+        return named
+    path = path_of(named.uri)
+    if path is None:
+        return named
+    file = file_store.find_file(tx, path)
+    if file is not None:
+        return _given(named, file.digest, file.size, path)
+    digest = digest_in(path)
+    size = store.size_of(tx, digest) if digest else None
+    if size is None:
+        return named
+    return msgspec.structs.replace(_given(named, digest, size, path), uri="")
 
 
 def _given(named: Named, digest: str, size: int, path: str) -> Named:

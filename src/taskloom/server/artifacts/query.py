@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, asc, desc, exists, false, func, not_, or_, select, true
 
 from taskloom.domain.artifact import Model
 from taskloom.domain.errors import BadInput
 from taskloom.domain.project import check_text
 from taskloom.domain.tagquery import TagGroup, TagQuery, parse_tags
+from taskloom.server.artifacts.store import MODEL, read_model
 from taskloom.server.db import like
 from taskloom.server.patterns import matches
 from taskloom.server.tables import model_tags, model_values, models
@@ -21,7 +21,6 @@ Test = ColumnElement[bool]
 METADATA = "metadata."
 MAX_WORDS = 1000
 MAX_TEXT = 4096
-_model_of = msgspec.msgpack.Decoder(Model)
 _TEXTS = {
     "id": models.c.id,
     "name": models.c.name,
@@ -41,10 +40,10 @@ _ORDERS = {**_TEXTS, **_NUMBERS, "published": models.c.published}
 def page(tx: Connection, query: ModelQuery) -> tuple[list[Model], int]:
     """The models of the page, in order, and how many there are in all. Raises BadInput."""
     tests = _tests(tx, query)
-    found = select(models.c.document).where(*tests).order_by(*_order(query.order_by))
-    rows = tx.execute(found.limit(query.limit).offset(query.offset)).scalars()
+    found = select(*MODEL).where(*tests).order_by(*_order(query.order_by))
+    rows = tx.execute(found.limit(query.limit).offset(query.offset))
     total = tx.execute(select(func.count()).select_from(models).where(*tests)).scalar_one()
-    return [_model_of.decode(document) for document in rows], total
+    return [read_model(row) for row in rows], total
 
 
 def _tests(tx: Connection, query: ModelQuery) -> list[Test]:
@@ -105,6 +104,8 @@ def _test(tx: Connection, condition: Condition) -> Test:
         raise BadInput(f"where {key[:80]!r} {condition.is_}: expected {'no' if value is not None else 'a'} value")
     if key.startswith(METADATA) and key != METADATA:
         return _metadata_test(tx, key.removeprefix(METADATA), condition, words)
+    if key in {"tags", "system_tags"}:
+        return _tags_test(key == "system_tags", condition, words)
     if key == "published":
         wanted = [str(word).lower() in {"true", "1", "1.0"} for word in words]
         test = models.c.published.is_(wanted[0]) if wanted else true()
@@ -194,6 +195,21 @@ def _tag_tests(query: TagQuery, system: bool) -> list[Test]:
         groups = [_group(group, system) for group in query.groups]
         tests.append(and_(*groups) if query.every else or_(*groups))
     return tests
+
+
+def _tags_test(system: bool, condition: Condition, words: Sequence[Any]) -> Test:
+    """`in` and `=`: it has one of them; the empty text among them: or it has none at all."""
+    has_any = exists().where(model_tags.c.model_id == models.c.id, model_tags.c.system == system)
+    if condition.is_ == "exists":
+        return has_any
+    if condition.is_ == "matches" or condition.is_ not in {"=", "!=", "in", "not in"}:
+        raise BadInput(
+            f"where 'tags': {condition.is_!r} is not asked of tags; expected =, !=, in, not in or exists"
+        )
+    test = or_(
+        has_any.where(model_tags.c.tag.in_([str(w) for w in words])), not_(has_any) if "" in words else false()
+    )
+    return not_(test) if condition.is_ in {"!=", "not in"} else test
 
 
 def _group(group: TagGroup, system: bool) -> Test:

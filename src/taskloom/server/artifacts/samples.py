@@ -15,7 +15,7 @@ from taskloom.domain.artifact import Sample, check_digest
 from taskloom.domain.errors import BadInput, BlobMissing, NotFound
 from taskloom.domain.project import check_text
 from taskloom.server.artifacts import file_store, store
-from taskloom.server.artifacts.files import FileKeeper
+from taskloom.server.artifacts.files import filled
 from taskloom.server.db import Database
 from taskloom.server.settings import Clock
 from taskloom.wire.messages import SamplesQuery
@@ -26,8 +26,8 @@ LARGEST = 2**63
 
 
 class SampleKeeper:
-    def __init__(self, db: Database, files: FileKeeper, clock: Clock) -> None:
-        self._db, self._files, self._clock = db, files, clock
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db, self._clock = db, clock
 
     async def put_samples(self, owner_id: str, samples: Sequence[Sample]) -> None:
         def work(tx: Connection) -> None:
@@ -51,7 +51,7 @@ class SampleKeeper:
 
     def store_sample(self, tx: Connection, owner_id: str, sample: Sample) -> None:
         """Inside the caller's transaction. Raises BlobMissing, BadInput."""
-        sample = self._files.filled(tx, self._checked(sample))
+        sample = filled(tx, self._checked(sample))
         if sample.digest:
             size = store.size_of(tx, check_digest(sample.digest))
             if size is None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, To
 from taskloom.domain.project import check_tag, check_text
 from taskloom.domain.task import Task
 from taskloom.server.artifacts import file_store, importing, store
-from taskloom.server.artifacts.files import FileKeeper
+from taskloom.server.artifacts.files import FileKeeper, filled
 from taskloom.server.artifacts.holdings import Holdings
 from taskloom.server.artifacts.query import page
 from taskloom.server.artifacts.samples import SampleKeeper
@@ -32,6 +33,8 @@ from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import LiveEvent, ModelCreate, ModelEdit, ModelQuery, SamplesQuery
 
 LONGEST_NAME = 1024
+ABOUT = frozenset({"name", "comment", "tags", "system_tags", "metadata", "project"})
+"""What of a published model may still be changed."""
 LARGEST_DOCUMENT = 4 * 2**20  # bytes of an artifact's or model's description, previews included
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -41,7 +44,7 @@ class ArtifactService:
         self._db, self._bus, self._clock, self._settings = db, bus, clock, settings
         self.holdings = Holdings(db, blobs, clock, settings)
         self.files = FileKeeper(db)
-        self._samples = SampleKeeper(db, self.files, clock)
+        self._samples = SampleKeeper(db, clock)
 
     async def start(self) -> None:
         await self.holdings.start()
@@ -59,7 +62,7 @@ class ArtifactService:
         """Name bytes; an artifact of the same name is replaced. Raises BlobMissing, BadInput."""
         _check_label(artifact.name, "artifact name")
         _check_size(artifact, f"artifact {artifact.name!r}")
-        artifact = self.files.filled(tx, artifact)
+        artifact = filled(tx, artifact)
         if artifact.digest:
             size = _complete(tx, artifact.digest, f"artifact {artifact.name!r}")
             artifact = msgspec.structs.replace(artifact, size=size)
@@ -226,10 +229,19 @@ class ArtifactService:
         return self._told(await self._db.write(lambda tx: importing.put_model(tx, model_id, wanted, _checked)))
 
     async def edit_model(self, model_id: str, edit: ModelEdit) -> Model:
-        changes = {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not None}
+        """Of a published model only what people write about it, see `ABOUT`; another value of the rest: Conflict."""
+        given = {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not None}
 
         def work(tx: Connection) -> Model:
-            found = _unpublished(tx, model_id, "changed")
+            found = _model(tx, model_id)
+            changes = {name: value for name, value in given.items() if value != getattr(found, name)}
+            if found.published and changes.keys() - ABOUT:
+                fixed = ", ".join(sorted(changes.keys() - ABOUT))
+                raise Conflict(f"model {model_id} is published; its {fixed} cannot be changed", model=model_id)
+            if (
+                "uri" in changes and edit.digest is None
+            ):  # other weights: what was known of the bytes is not theirs
+                changes |= {"digest": "", "size": 0, "filename": ""}
             changed = _checked(tx, msgspec.structs.replace(found, **changes, last_update=self._clock()))
             store.put_model(tx, changed)
             if found.digest != changed.digest:
@@ -237,7 +249,7 @@ class ArtifactService:
             return changed
 
         changed = self._told(await self._db.write(work))
-        if edit.digest is not None:
+        if edit.digest is not None or edit.uri is not None:
             await self.delete_unnamed_bytes()
         return changed
 
@@ -254,17 +266,45 @@ class ArtifactService:
 
         return self._told(await self._db.write(work))
 
-    async def delete_model(self, model_id: str) -> None:
-        """With its bytes, when nothing else names them; links of tasks to it go, too."""
+    async def users_of(self, model_id: str) -> list[str]:
+        """Ids of the tasks that use a model as their input."""
+        return await self._db.read(lambda tx: store.using_tasks(tx, model_id))
+
+    async def change_metadata(
+        self, model_id: str, items: Mapping[str, Any], *, gone: Collection[str] = (), replace: bool = False
+    ) -> Model:
+        """Add or change entries, take some away; `replace`: what is not among `items` goes. Published or not."""
 
         def work(tx: Connection) -> Model:
-            found = _unpublished(tx, model_id, "deleted")
-            store.drop_model(tx, model_id)
-            store.unname(tx, [found.digest])
+            found = _model(tx, model_id)
+            kept = {} if replace else {key: value for key, value in found.metadata.items() if key not in gone}
+            changed = msgspec.structs.replace(found, metadata={**kept, **items}, last_update=self._clock())
+            store.put_model(tx, _checked(tx, changed))
+            return changed
+
+        return self._told(await self._db.write(work))
+
+    async def frameworks(self, projects: Collection[str]) -> list[str]:
+        """Of the models in these projects, or of all; sorted, each once."""
+        return await self._db.read(lambda tx: store.frameworks(tx, list(projects)))
+
+    async def delete_model(self, model_id: str, *, force: bool = False, with_file: bool = True) -> Model:
+        """With its bytes, when nothing else names them; links of tasks to it go, too. A published one: `force`.
+
+        with_file: the file of ours that it names goes as well, unless it is still named by others.
+        """
+
+        def work(tx: Connection) -> Model:
+            found = _model(tx, model_id) if force else _unpublished(tx, model_id, "deleted")
+            digests = self._drop_model(tx, found)
+            if with_file:
+                self.files.drop_of_model(tx, found)
+            store.unname(tx, digests)
             return found
 
-        self._told(await self._db.write(work))
+        gone = self._told(await self._db.write(work))
         await self.delete_unnamed_bytes()
+        return gone
 
     def _told(self, model: Model) -> Model:
         event = LiveEvent(kind="artifacts", task=model.task, project=model.project, time=self._clock())
@@ -275,7 +315,7 @@ class ArtifactService:
 def _model(tx: Connection, model_id: str) -> Model:
     found = store.find_model(tx, model_id)
     if found is None:
-        raise NotFound(f"no model {model_id!r}")
+        raise NotFound(f"no model {model_id[:80]!r}", model=model_id[:80])
     return found
 
 
@@ -295,13 +335,14 @@ def _complete(tx: Connection, digest: str, what: str) -> int:
 
 def _checked(tx: Connection, model: Model) -> Model:
     """The model with its size as the server knows it."""
-    for what in ("name", "project", "task", "framework", "filename", "uri"):
+    for what in ("name", "project", "task", "framework", "filename", "uri", "parent"):
         check_text(getattr(model, what), f"model {what}")
     if len(model.name) > LONGEST_NAME:
         raise BadInput(f"model name has {len(model.name)} characters; expected at most {LONGEST_NAME}")
     for tag in (*model.tags, *model.system_tags):
         check_tag(tag)
     _check_size(model, f"model {model.id}")
+    model = filled(tx, model)
     if not model.digest:
         return model
     return msgspec.structs.replace(model, size=_complete(tx, model.digest, f"model {model.id}"))

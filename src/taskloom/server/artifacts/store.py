@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, Table, delete, exists, func, or_, select, update
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
 from taskloom.server.db import insert
@@ -129,9 +129,18 @@ def artifacts_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Art
 # --- models -----------------------------------------------------------------------------------------------
 
 
+MODEL = (models.c.document, models.c.project)
+"""What a row of a model is read from: projects are renamed in their column only."""
+
+
+def read_model(row: Row[bytes, str]) -> Model:
+    model = _model_of.decode(row.document)
+    return model if model.project == row.project else msgspec.structs.replace(model, project=row.project)
+
+
 def find_model(tx: Connection, model_id: str) -> Model | None:
-    document = tx.execute(select(models.c.document).where(models.c.id == model_id)).scalar_one_or_none()
-    return None if document is None else _model_of.decode(document)
+    row = tx.execute(select(*MODEL).where(models.c.id == model_id)).first()
+    return None if row is None else read_model(row)
 
 
 def put_model(tx: Connection, model: Model) -> None:
@@ -169,8 +178,8 @@ def _tag_rows(tags: Sequence[str], system: bool) -> list[dict[str, Any]]:
 
 def told(value: Any) -> str:
     """A value of the metadata as the text by which it is found."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | bool | int | float):
+        return str(value)
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 
@@ -180,13 +189,21 @@ def drop_model(tx: Connection, model_id: str) -> None:
     tx.execute(delete(models).where(models.c.id == model_id))
 
 
+def using_tasks(tx: Connection, model_id: str) -> list[str]:
+    mine = (model_links.c.model_id == model_id) & (model_links.c.direction != OUTPUT)
+    return list(tx.execute(select(model_links.c.task_id).where(mine).distinct()).scalars())
+
+
+def frameworks(tx: Connection, paths: Sequence[str]) -> list[str]:
+    found = select(models.c.framework).where(models.c.framework != "").distinct().order_by(models.c.framework)
+    return list(tx.execute(found.where(models.c.project.in_(paths)) if paths else found).scalars())
+
+
 def own_models(tx: Connection, task_id: str) -> list[Model]:
     """Unpublished models that the task made and no other task refers to."""
     elsewhere = exists().where(model_links.c.model_id == models.c.id, model_links.c.task_id != task_id)
-    rows = tx.execute(
-        select(models.c.document).where(models.c.task_id == task_id, models.c.published.is_(False), ~elsewhere)
-    )
-    return [_model_of.decode(row[0]) for row in rows]
+    mine = select(*MODEL).where(models.c.task_id == task_id, models.c.published.is_(False), ~elsewhere)
+    return [read_model(row) for row in tx.execute(mine)]
 
 
 def put_link(tx: Connection, task_id: str, link: ModelLink) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -133,6 +134,10 @@ class ProjectService:
         """The path of the project with this id."""
         return await self._db.read(lambda tx: self.project_path(tx, project))
 
+    async def ids_of(self, paths: Collection[str]) -> dict[str, str]:
+        """The ids of the projects at these paths; what is not there is missing."""
+        return await self._db.read(lambda tx: store.find_ids(tx, sorted(paths))) if paths else {}
+
     def _move(self, tx: Connection, found: Project, name: str, user: str) -> None:
         """Rename it and everything below it, all or nothing."""
         if name.startswith(f"{found.name}/"):
@@ -147,6 +152,7 @@ class ProjectService:
         self._ensure_all(tx, ancestors(name)[:-1], user)
         for project, path in {found.id: name, **moved}.items():
             store.change_project(tx, project, {"name": path})
+            store.move_models(tx, below.get(project, found.name), path)
 
     def _ensure_all(self, tx: Connection, paths: list[str], user: str) -> None:
         now = self._clock()

@@ -6,7 +6,7 @@ wildcards in the same way on both databases.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, sel
 
 from taskloom.domain.project import Project
 from taskloom.server.db import insert, like
-from taskloom.server.tables import projects, tasks
+from taskloom.server.tables import models, projects, tasks
 
+SLICE = 500  # names in one IN list
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_tags = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _ID_BY_NAME = select(projects.c.id).where(projects.c.name == bindparam("wanted"))
@@ -38,6 +39,20 @@ def find_id(tx: Connection, name: str) -> str | None:
 
 def find_name(tx: Connection, project: str) -> str | None:
     return tx.execute(_NAME_BY_ID, {"wanted": project}).scalar_one_or_none()
+
+
+def find_ids(tx: Connection, names: Sequence[str]) -> dict[str, str]:
+    """Ids by path."""
+    found: dict[str, str] = {}
+    for at in range(0, len(names), SLICE):
+        some = select(projects.c.name, projects.c.id).where(projects.c.name.in_(names[at : at + SLICE]))
+        found |= {row.name: row.id for row in tx.execute(some)}
+    return found
+
+
+def move_models(tx: Connection, before: str, after: str) -> None:
+    """Models name their project by its path."""
+    tx.execute(update(models).where(models.c.project == before).values(project=after))
 
 
 def get_project(tx: Connection, project: str) -> Project | None:

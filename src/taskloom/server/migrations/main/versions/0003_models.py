@@ -58,5 +58,6 @@ def _fill() -> None:
             for tag in dict.fromkeys(model.get(field, ())):
                 connection.execute(sa.insert(tags).values(model_id=model_id, system=system, tag=tag))
         for key, value in model.get("metadata", {}).items():
-            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            plain = isinstance(value, str | bool | int | float)
+            text = str(value) if plain else msgspec.json.encode(value).decode()
             connection.execute(sa.insert(values).values(model_id=model_id, key=key, text=text))
