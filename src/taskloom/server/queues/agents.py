@@ -56,7 +56,6 @@ class Report:
 
     worker: str
     version: str = ""
-    address: str = ""
     task: str = ""
     queue: str = ""
     queues: tuple[str, ...] | None = None  # ids or names
@@ -294,7 +293,6 @@ def _reported(tx: Connection, row: WorkerRow, told: Report, now: float) -> Worke
         system_tags=notes.system_tags if told.system_tags is None else told.system_tags,
         stats=notes.stats if told.stats is None else dict(told.stats),
         timeout=notes.timeout if told.timeout is None else told.timeout,
-        address=told.address or notes.address,
         task=told.task,
         queue=told.queue,
     )

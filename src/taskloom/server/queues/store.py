@@ -50,7 +50,6 @@ class AgentNotes(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str = ""
     queue: str = ""
     timeout: float = 600.0
-    address: str = ""
     stats: dict[str, tuple[float, ...]] = {}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx
-
 from tests.conftest import House
 
 
@@ -26,7 +25,7 @@ class ClearMLWire:
         self.url = house.url
         self.http = httpx.Client(headers={"authorization": f"Bearer {key or house.key}"}, timeout=60)
 
-    def call(self, name: str, **fields: Any) -> dict[str, Any]:
+    def call(self, name: str, /, **fields: Any) -> dict[str, Any]:
         """`data` of the answer. A field called `class_` and the like is sent without the underscore."""
         body = {field.removesuffix("_") if field[0] != "_" else field: value for field, value in fields.items()}
         return self.send(name, json.dumps(body).encode(), "application/json")
