@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Text, any_, func, literal, sel
 
 from taskloom.domain.errors import BadInput
 
-MAX_PATTERN = 1024  # characters
+MAX_PATTERN = 2048  # characters
 MEMORY = 2**20  # bytes that one pattern's automaton may take; a larger one is refused
 FUNCTION = "taskloom_matches"  # what it is called in SQLite
 _SPECIAL = frozenset(".^$*+?{}[]|()")

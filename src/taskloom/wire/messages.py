@@ -115,6 +115,7 @@ class ProjectCreate(Request, frozen=True, kw_only=True):
     description: str = ""
     tags: tuple[str, ...] = ()
     system_tags: tuple[str, ...] = ()
+    output_uri: str = ""
 
 
 class ProjectEdit(Request, frozen=True, kw_only=True):
@@ -188,9 +189,11 @@ Comparison = Literal["=", "!=", "<", "<=", ">", ">=", "contains", "exists", "mat
 
 class Condition(Request, frozen=True, kw_only=True):
     """A filter on one key: `parameters.Args/lr`, `metrics.loss/train` (last), `metrics.loss/train:min`, `:max`,
-    `properties.NAME`, `runtime.NAME`, or a field of the task: `id`, `name`, `comment`, `project` (the path),
-    `project_id`, `status`, `type`, `user`, `parent`, `queue` (its id), `worker`, `status_message`, `created`,
-    `started`, `completed`, `status_changed`, `last_update`, `last_iteration`, `progress`.
+    `properties.NAME`, `runtime.NAME`, `execution.NAME` (repository, branch, tag, commit, entry_point, image), or a
+    field of the task: `id`, `name`, `comment`, `project` (the path), `project_id`, `status`, `type`, `user`,
+    `parent`, `queue` (its id), `worker`, `status_message`, `status_reason`, `output_uri`, `created`, `started`,
+    `completed`, `status_changed`, `last_update`, `last_iteration`, `progress`; `tags` and `system_tags`, of which
+    any may match.
 
     `matches` takes a regular expression (RE2: no look-around, no back-references) that may match anywhere;
     `in` and `not in` take a list, in which the empty text stands for "has none".
@@ -209,8 +212,9 @@ class TaskQuery(Request, frozen=True, kw_only=True):
     language of `domain.tagquery`. search: a part of name, comment or id. where: every condition holds; any_of:
     in every list at least one does. Archived and hidden tasks are left
     out unless `system_tags` names them or `hidden` is true or `ids` is given.
-    order_by: `last_update` (default, newest first), `created`, `started`, `completed`, `name`, `status`,
-    `type`, `user`, `last_iteration`, `progress`, or a key of `Condition`; a leading `-` reverses.
+    order_by: `last_update` (default, newest first), `created`, `started`, `completed`, `status_changed`, `name`,
+    `status`, `type`, `user`, `project`, `parent`, `worker`, `comment`, `id`, `last_iteration`, `progress`, or a key
+    of values of `Condition`; a leading `-` reverses.
     fields: empty for whole tasks; else only these of Task's fields are filled besides id, name, project, status.
     The total is counted up to `count_to`; one more means "at least so many".
     """

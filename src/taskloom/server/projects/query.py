@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, case, exists, func, select, true
 
 from taskloom.domain.task import ARCHIVED_TAG, HIDDEN_TAG
-from taskloom.server.tables import model_metadata, model_tags, models, projects, task_tags, task_values, tasks
+from taskloom.server.tables import model_tags, model_values, models, projects, task_tags, task_values, tasks
 
 Test = ColumnElement[bool]
 
@@ -50,7 +50,10 @@ def task_sums(tx: Connection, within: Collection[str], since: float, *, hidden: 
         func.max(one.c.started),
         func.sum(one.c.ended),
     ).group_by(one.c.project_id, one.c.status, one.c.archived)
-    return [Sum(p, s, bool(a), n, sec or 0.0, last or 0.0, int(e or 0)) for p, s, a, n, sec, last, e in tx.execute(statement)]
+    return [
+        Sum(p, s, bool(a), n, sec or 0.0, last or 0.0, int(e or 0))
+        for p, s, a, n, sec, last, e in tx.execute(statement)
+    ]
 
 
 def task_tags_in(tx: Connection, within: Collection[str], *, system: bool) -> list[str]:
@@ -79,7 +82,9 @@ def keys_in(tx: Connection, within: Collection[str], prefix: str) -> list[str]:
 
 def values_in(tx: Connection, within: Collection[str], key: str) -> list[str]:
     """Distinct texts under one key."""
-    statement = select(task_values.c.text).where(task_values.c.key == key, task_values.c.text.is_not(None)).distinct()
+    statement = (
+        select(task_values.c.text).where(task_values.c.key == key, task_values.c.text.is_not(None)).distinct()
+    )
     if within:
         statement = statement.join(tasks, tasks.c.id == task_values.c.task_id)
         statement = statement.where(tasks.c.project_id.in_(within))
@@ -87,16 +92,16 @@ def values_in(tx: Connection, within: Collection[str], key: str) -> list[str]:
 
 
 def metadata_keys_in(tx: Connection, within: Collection[str]) -> list[str]:
-    statement = select(model_metadata.c.key).distinct()
+    statement = select(model_values.c.key).distinct()
     if within:
-        statement = statement.join(models, models.c.id == model_metadata.c.model_id).where(_of(within))
+        statement = statement.join(models, models.c.id == model_values.c.model_id).where(_of(within))
     return sorted(tx.execute(statement).scalars())
 
 
 def metadata_values_in(tx: Connection, within: Collection[str], key: str) -> list[str]:
-    statement = select(model_metadata.c.text).where(model_metadata.c.key == key).distinct()
+    statement = select(model_values.c.text).where(model_values.c.key == key).distinct()
     if within:
-        statement = statement.join(models, models.c.id == model_metadata.c.model_id).where(_of(within))
+        statement = statement.join(models, models.c.id == model_values.c.model_id).where(_of(within))
     return sorted(text for text in tx.execute(statement).scalars() if text is not None)
 
 
@@ -122,14 +127,6 @@ def types_in(tx: Connection, within: Collection[str]) -> list[str]:
     return sorted(tx.execute(select(tasks.c.type).where(_in(tasks.c.project_id, within)).distinct()).scalars())
 
 
-def task_ids_in(tx: Connection, within: Collection[str]) -> list[str]:
-    return list(tx.execute(select(tasks.c.id).where(_in(tasks.c.project_id, within))).scalars())
-
-
-def count_models(tx: Connection, within: Sequence[str]) -> int:
-    return tx.execute(select(func.count()).select_from(models).where(_of(within))).scalar_one()
-
-
 def model_ids_in(tx: Connection, within: Sequence[str]) -> list[str]:
     return list(tx.execute(select(models.c.id).where(_of(within))).scalars())
 
@@ -144,6 +141,4 @@ def _in(column: ColumnElement[str], within: Collection[str]) -> Test:
 
 
 def _tagged(tag: str) -> Test:
-    return exists().where(
-        task_tags.c.task_id == tasks.c.id, task_tags.c.system.is_(True), task_tags.c.tag == tag
-    )
+    return exists().where(task_tags.c.task_id == tasks.c.id, task_tags.c.system.is_(True), task_tags.c.tag == tag)

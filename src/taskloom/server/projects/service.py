@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.projects import importing, store
+from taskloom.server.projects.contents import ProjectContents
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import LiveEvent, ProjectCreate, ProjectEdit, ProjectQuery
 
@@ -29,6 +30,7 @@ MAX_TAGS = 256
 class ProjectService:
     def __init__(self, db: Database, bus: EventBus, clock: Clock, settings: Settings) -> None:
         self._db, self._bus, self._clock, self._settings = db, bus, clock, settings
+        self.contents = ProjectContents(db)
 
     async def list_projects(self, query: ProjectQuery) -> tuple[list[Project], int]:
         if not 1 <= query.limit <= self._settings.max_page or query.offset < 0:
@@ -45,6 +47,25 @@ class ProjectService:
     async def get_project(self, project: str) -> Project:
         return await self._db.read(lambda tx: _counted_one(tx, project))
 
+    async def find_projects(
+        self, keep: Callable[[Project], bool], *, pattern: str = "", ids: Collection[str] = ()
+    ) -> list[Project]:
+        """All that `keep` keeps, by name, without counts. `pattern`: a regular expression of names (see patterns)."""
+        return await self._db.read(lambda tx: [p for p in store.find_projects(tx, pattern, ids) if keep(p)])
+
+    async def ids_below(self, projects: Iterable[str]) -> list[str]:
+        """These ids and those of the projects below them."""
+
+        def work(tx: Connection) -> list[str]:
+            found: dict[str, None] = dict.fromkeys(projects)
+            for project in list(found):
+                name = store.find_name(tx, project)
+                if name is not None:
+                    found |= dict.fromkeys(store.names_below(tx, name))
+            return list(found)
+
+        return await self._db.read(work)
+
     async def create_project(self, caller: Caller, wanted: ProjectCreate) -> Project:
         """Makes it and the ones above it; a name that exists is a Conflict that carries its id."""
         name = check_project(wanted.name)
@@ -52,6 +73,7 @@ class ProjectService:
             "description": _check_long(wanted.description, "description"),
             "tags": _check_tags(wanted.tags),
             "system_tags": _check_tags(wanted.system_tags),
+            "output_uri": _check_long(wanted.output_uri, "output_uri"),
         }
 
         def work(tx: Connection) -> Project:
@@ -107,6 +129,31 @@ class ProjectService:
         changed = await self._db.write(work)
         self._tell(changed)
         return changed
+
+    async def merge_projects(self, caller: Caller, project: str, into: str) -> tuple[int, int]:
+        """Everything in and below one project goes to the other, and the first is gone.
+
+        `into`: the path of the other, made when it is not there. Gives the numbers of tasks and models, and of
+        projects, that moved.
+        """
+        target = check_project(into)
+
+        def work(tx: Connection) -> tuple[int, int]:
+            found = _known(tx, project)
+            if target == found.name or target.startswith(f"{found.name}/"):
+                raise BadInput(f"project {found.name!r} cannot be merged into itself or what is below it")
+            held = moved = 0
+            below = store.names_below(tx, found.name)
+            for source, path in sorted({found.id: found.name, **below}.items(), key=lambda item: item[1]):
+                kept, _ = self.ensure_project(tx, target + path[len(found.name) :], caller.user)
+                held += store.move_contents(tx, source, path, kept, target + path[len(found.name) :])
+                moved += source != found.id
+            store.remove_projects(tx, [found.id, *below])
+            return held, moved
+
+        done = await self._db.write(work)
+        self._bus.publish(LiveEvent(kind="project", project=target, time=self._clock()))
+        return done
 
     def ensure_project(self, tx: Connection, path: str, user: str) -> tuple[str, str]:
         """(id, name) of the project at `path`, made with the ones above it when it is not there."""

@@ -6,15 +6,16 @@ wildcards in the same way on both databases.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
 
 from taskloom.domain.project import Project
 from taskloom.server.db import insert, like
+from taskloom.server.patterns import name_condition
 from taskloom.server.tables import models, projects, tasks
 
 SLICE = 500  # names in one IN list
@@ -50,9 +51,9 @@ def find_ids(tx: Connection, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def move_models(tx: Connection, before: str, after: str) -> None:
-    """Models name their project by its path."""
-    tx.execute(update(models).where(models.c.project == before).values(project=after))
+def move_models(tx: Connection, before: str, after: str) -> int:
+    """Models name their project by its path; how many did."""
+    return tx.execute(update(models).where(models.c.project == before).values(project=after)).rowcount
 
 
 def get_project(tx: Connection, project: str) -> Project | None:
@@ -77,6 +78,16 @@ def list_projects(tx: Connection, wanted: Wanted, limit: int, offset: int) -> tu
     total = tx.execute(select(func.count()).select_from(projects).where(*conditions)).scalar_one()
     query = select(projects).where(*conditions).order_by(projects.c.name).limit(limit).offset(offset)
     return [_project(row) for row in tx.execute(query)], total
+
+
+def find_projects(tx: Connection, pattern: str, ids: Collection[str]) -> list[Project]:
+    """By a regular expression of the name, by ids, by both; neither: all. In the order of the names."""
+    statement = select(projects).order_by(projects.c.name)
+    if pattern:
+        statement = statement.where(name_condition(tx, projects.c.name, pattern))
+    if ids:
+        statement = statement.where(projects.c.id.in_(ids))
+    return [_project(row) for row in tx.execute(statement)]
 
 
 def count_tasks(tx: Connection, within: str = "") -> list[tuple[str, str, int]]:
@@ -113,6 +124,17 @@ def change_project(tx: Connection, project: str, changes: Mapping[str, Any]) -> 
         column: _pack(value) if column in {"tags", "system_tags"} else value for column, value in changes.items()
     }
     tx.execute(update(projects).where(projects.c.id == project).values(values))
+
+
+def move_contents(tx: Connection, project: str, path: str, target: str, target_path: str) -> int:
+    """Tasks and models of one project to another; how many."""
+    moved = tx.execute(update(tasks).where(tasks.c.project_id == project).values(project_id=target)).rowcount
+    return moved + move_models(tx, path, target_path)
+
+
+def remove_projects(tx: Connection, ids: Collection[str]) -> None:
+    """Rows without tasks."""
+    tx.execute(delete(projects).where(projects.c.id.in_(ids)))
 
 
 def names_below(tx: Connection, name: str) -> dict[str, str]:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, not_, or_, select
 
 from taskloom.domain.errors import BadInput
 from taskloom.server.db import like
 from taskloom.server.patterns import check_pattern, name_condition
-from taskloom.server.tables import projects, task_values, tasks
+from taskloom.server.tables import projects, task_tags, task_values, tasks
 from taskloom.server.tasks.store import VALUE_TEXT
 from taskloom.wire.messages import Condition
 
@@ -34,12 +35,14 @@ TEXTS: dict[str, ColumnElement[Any]] = {
     "queue": tasks.c.queue_id,
     "worker": tasks.c.worker,
     "status_message": tasks.c.status_message,
+    "status_reason": tasks.c.status_reason,
     "output_uri": tasks.c.output_uri,
 }
+TAGS = {"tags": False, "system_tags": True}
 TIMES = frozenset({"created", "started", "completed", "status_changed", "last_update"})  # 0: none
 NUMBERS: dict[str, ColumnElement[Any]] = {name: tasks.c[name] for name in (*TIMES, "last_iteration", "progress")}
 PATH = "project"
-FIELDS = frozenset({*TEXTS, *NUMBERS, PATH})
+FIELDS = frozenset({*TEXTS, *NUMBERS, *TAGS, PATH})
 INDEXED = frozenset({"id", "name", "status", "parent", "project_id", PATH})
 SINGLE = frozenset({"=", "!=", "<", "<=", ">", ">=", "contains", "matches"})
 
@@ -86,6 +89,8 @@ def narrows(condition: Condition) -> bool:
 
 def field_test(connection: Connection, condition: Condition, *, plain: bool) -> Test:
     """On a column of tasks; `plain` keeps the planner from using its index."""
+    if condition.key in TAGS:
+        return _tag_test(connection, condition)
     if condition.key == PATH:
         found = select(projects.c.id).where(_text_test(connection, projects.c.name, condition))
         column = func.coalesce(tasks.c.project_id, "") if plain else tasks.c.project_id
@@ -97,6 +102,20 @@ def field_test(connection: Connection, condition: Condition, *, plain: bool) -> 
     column = NUMBERS[condition.key]
     hides = plain and condition.key in {"created", "last_update"}
     return _number_test(func.coalesce(column, 0.0) if hides else column, condition)
+
+
+def _tag_test(connection: Connection, condition: Condition) -> Test:
+    """Any of the tags passes; a negative comparison says that none is the one."""
+    own = and_(task_tags.c.task_id == tasks.c.id, task_tags.c.system == TAGS[condition.key])
+    has_some = exists().where(own)
+    if condition.value is None:
+        return has_some
+    if condition.is_ in {"!=", "not in"}:
+        same = msgspec.structs.replace(condition, is_="=" if condition.is_ == "!=" else "in")
+        return not_(_tag_test(connection, same))
+    found = exists().where(own, _text_test(connection, task_tags.c.tag, condition))
+    wanted = condition.value if isinstance(condition.value, list) else [condition.value]
+    return or_(found, not_(has_some)) if "" in wanted and condition.is_ in {"=", "in"} else found
 
 
 def _text_test(connection: Connection, column: ColumnElement[Any], condition: Condition) -> Test:

@@ -146,7 +146,7 @@ def _check_condition(condition: Condition, what: str) -> None:
     _key(condition.key, what, FIELDS)
     items = condition.value if isinstance(condition.value, list) else [condition.value]
     for item in items:
-        if isinstance(item, str):
+        if isinstance(item, str) and condition.is_ != "matches":
             _text(f"{what} {condition.key!r}", item)
     check_value(condition)
 
@@ -282,6 +282,19 @@ def _joined(orders: Sequence[_Order], *, skip: int) -> tuple[Any, list[ColumnEle
 
 def _tie(orders: Sequence[_Order]) -> ColumnElement[Any]:
     return desc(tasks.c.id) if orders[0].reverse else asc(tasks.c.id)
+
+
+def value_keys(connection: Connection, prefix: str) -> list[str]:
+    """The distinct keys of `task_values` with this beginning, each by one look into the index.
+
+    All keys are walked: which of them stand together depends on the database's order of letters.
+    """
+    after = task_values.alias("after")
+    first = select(func.min(task_values.c.key).label("key")).cte("walk", recursive=True)
+    following = select(func.min(after.c.key)).where(after.c.key > first.c.key).scalar_subquery()
+    walk = first.union_all(select(following).where(first.c.key.is_not(None)))
+    keys = connection.execute(select(walk.c.key).where(walk.c.key.is_not(None))).scalars()
+    return [key for key in keys if key.startswith(prefix)]
 
 
 # --- filters ----------------------------------------------------------------------------------------------

@@ -153,6 +153,10 @@ class TaskService:
             tasks = [_only(task, fields | ALWAYS) for task in tasks]
         return TaskList(tasks=tasks, total=total)
 
+    async def value_keys(self, prefix: str) -> list[str]:
+        """Keys that conditions and orders can have and some task has, such as all that begin with `metrics.`"""
+        return await self._db.read(lambda tx: query.value_keys(tx, prefix))
+
     def _with_results(self, tx: Connection, tasks: list[Task]) -> list[Task]:
         ids = [task.id for task in tasks]
         artifacts, links = self._artifacts.of_tasks(tx, ids), self._artifacts.links_of_tasks(tx, ids)
@@ -355,6 +359,10 @@ class TaskService:
         if target in ENDED:
             await self._projection.flush()
         return task
+
+    def touch(self, tx: Connection, task_id: str) -> None:
+        """What belongs to the task changed in this transaction."""
+        store.touch(tx, task_id, self._clock())
 
     async def ping_task(self, task_id: str) -> None:
         """Its script lives: `last_update` says so while it runs. NotFound when there is none."""

@@ -7,12 +7,11 @@ in between neither come twice nor get lost, unless an order was asked for. The s
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from taskloom.server.compat.clearml.call import Data, number
+from taskloom.server.compat.clearml.call import Data, flag, number
 from taskloom.server.compat.clearml.errors import BAD_SCROLL, Refusal
 
 PAGE = 500  # of a client that names no size
@@ -39,56 +38,41 @@ def roots(fields: Sequence[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Paging:
-    """`limit` entries from `offset` on; in a scroll behind `after` when it is not empty."""
+    """`limit` entries from `offset` on. In a scroll without an order: those behind the id `after`."""
 
     limit: int
     offset: int = 0
     scrolls: bool = False
     after: str = ""
 
-    def next(self, ids: Sequence[str], *, ordered: bool = False) -> str:
-        """The scroll's id behind these entries of the page; at the end it stays where it is."""
-        if ordered:
-            return _packed("at", str(self.offset + len(ids)))
-        return _packed("id", ids[-1] if ids else self.after)
+    def next(self, ids: Sequence[str]) -> str:
+        """The scroll's id behind these entries; at the end it stays where it is."""
+        position = f"{self.offset + len(ids)}:{ids[-1] if ids else self.after}"
+        return base64.urlsafe_b64encode(position.encode()).decode()
 
 
-def paging(body: Data, *, ordered: bool = False) -> Paging:
-    """From `page` and `page_size`, or `size` and `scroll_id`. `ordered`: a scroll counts, as pages do."""
-    scroll = body.get("scroll_id")
-    if body.get("size") is None and scroll is None:
+def paging(body: Data) -> Paging:
+    """From `page` and `page_size`, or `size` and `scroll_id` (with `refresh_scroll` again from the start)."""
+    if body.get("size") is None and body.get("scroll_id") is None:
         limit = number(body, "page_size", PAGE, 0, MAX_PAGE) or PAGE
         return Paging(limit, min(number(body, "page", 0, 0, FARTHEST) * limit, FARTHEST))
     limit = number(body, "size", PAGE, 1, MAX_PAGE)
-    if scroll is None or scroll == "":
-        return Paging(limit, scrolls=True)
-    kind, value = _unpacked(scroll)
-    if (kind == "at") is not ordered:
-        raise _bad_scroll("it belongs to a query with another order")
-    if kind == "id":
-        return Paging(limit, scrolls=True, after=value)
-    return Paging(limit, int(value), scrolls=True)
+    scroll = body.get("scroll_id")
+    offset, after = _unpacked(scroll) if scroll else (0, "")
+    if flag(body, "refresh_scroll"):
+        return Paging(min(max(limit, offset), MAX_PAGE), scrolls=True)
+    return Paging(limit, offset, scrolls=True, after=after)
 
 
-def _packed(kind: str, value: str) -> str:
-    return base64.urlsafe_b64encode(f"{kind}:{value}".encode()).decode()
-
-
-def _unpacked(scroll: object) -> tuple[str, str]:
-    if not isinstance(scroll, str) or len(scroll) > 256:
-        raise _bad_scroll("expected a text that this server gave")
-    try:
-        kind, _, value = base64.b64decode(scroll.encode(), b"-_", validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        raise _bad_scroll("it is none of this server") from None
-    known = kind == "id" and value.isascii() and (value.isalnum() or not value)
-    if not known and not (kind == "at" and value.isdecimal() and len(value) < 12):
-        raise _bad_scroll("it is none of this server")
-    return kind, value
-
-
-def _bad_scroll(why: str) -> Refusal:
-    return Refusal(f"bad scroll id: {why}", 400, BAD_SCROLL)
+def _unpacked(scroll: object) -> tuple[int, str]:
+    if isinstance(scroll, str) and len(scroll) <= 512:
+        try:
+            offset, colon, after = base64.b64decode(scroll.encode(), b"-_", validate=True).decode().partition(":")
+        except ValueError:
+            offset = colon = after = ""
+        if colon and offset.isdecimal() and len(offset) <= 9 and (not after or after.isalnum()):
+            return int(offset), after
+    raise Refusal("bad scroll id: it is none that this server gave", 400, BAD_SCROLL)
 
 
 def _tree(fields: Sequence[str]) -> Tree:
