@@ -168,6 +168,7 @@ class TaskCreate(Request, frozen=True, kw_only=True):
     configuration: dict[str, ConfigurationObject] = {}
     properties: dict[str, Property] = {}
     runtime: dict[str, Any] = {}
+    progress: float | None = None
     output_uri: str = ""
 
 

@@ -191,6 +191,7 @@ class TaskService:
                 configuration=wanted.configuration,
                 properties=wanted.properties,
                 runtime=wanted.runtime,
+                progress=wanted.progress,
                 output_uri=wanted.output_uri,
             )
         )

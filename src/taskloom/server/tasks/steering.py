@@ -40,7 +40,7 @@ def bring(
     steps = way(found.status, target)
     if found.status is target or (found.lease and target in ENDED - {Status.PUBLISHED}):
         return _with_words(tx, found, why)
-    if steps is None or (sources is not None and found.status not in sources):
+    if steps is None or found.lease or (sources is not None and found.status not in sources):
         raise IllegalMove(
             f"a task that is {found.status.value} cannot become {target.value}",
             status=found.status.value,

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from taskloom.domain.errors import ServerFault
-from taskloom.server.compat.clearml import auth, events, models, projects, queues, tasks, workers
+from taskloom.server.compat.clearml import (
+    auth,
+    events,
+    finding,
+    lives,
+    models,
+    projects,
+    queues,
+    task_parts,
+    tasks,
+    workers,
+)
 from taskloom.server.compat.clearml.call import Endpoint, Endpoints, Rooms
 from taskloom.server.compat.clearml.tokens import Tokens
 
@@ -13,6 +24,9 @@ def every_endpoint(rooms: Rooms, tokens: Tokens) -> Endpoints:
     for part in (
         auth.endpoints(rooms, tokens),
         tasks.endpoints(rooms),
+        finding.endpoints(rooms),
+        task_parts.endpoints(rooms),
+        lives.endpoints(rooms),
         events.endpoints(rooms),
         models.endpoints(rooms),
         projects.endpoints(rooms),
