@@ -1,4 +1,5 @@
-"""Any interleaving of claim, renew, expire, abort, finish, reset and restart keeps what is promised.
+"""Any interleaving of claim, renew, expire, abort, finish, reset and restart keeps what is promised, also beside
+agents that pull, speak and end without a token.
 
 A seeded story drives the real service over the real database with a clock of its own; several calls of a story
 run at the same time. After every step the rows are checked: at most one valid lease a task, an entry exactly
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from taskloom.domain.errors import Conflict, LeaseLost
@@ -24,6 +26,7 @@ from taskloom.domain.queue import Machine
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.app import House
 from taskloom.server.call import Caller
+from taskloom.server.queues.agents import Report
 from taskloom.server.queues.service import QueueService
 from taskloom.server.settings import read_settings
 from taskloom.server.tables import entries, leases, tasks
@@ -34,6 +37,7 @@ STORIES = int(os.environ.get("TASKLOOM_STORIES", "60"))
 STEPS = 60
 LEASE = 30.0
 WORKERS = ("a", "b", "c")
+AGENTS = ("host:0", "host:1", "elsewhere")  # of another system: they know no token
 ME = Caller("somebody", "u1", "member", "k1")
 
 
@@ -129,6 +133,34 @@ class Story:
         assert known.attempts <= self.limit, "more attempts than the queue allows"
         return lease.token
 
+    async def pull(self) -> None:
+        stopped = {task for task, known in self.known.items() if known.stopped}
+        pulled = await self.queues.agents.pull(ME, self.luck.choice(AGENTS), self.queue)
+        if pulled is None:
+            return
+        assert pulled.task.id not in stopped, "an aborted task ran again"
+        known = self.known[pulled.task.id]
+        known.attempts += 1
+        assert known.attempts <= self.limit, "more attempts than the queue allows"
+
+    async def agent_speaks(self) -> None:
+        """A report, a ping, a start; of a task that the agent may have lost meanwhile."""
+        task = self.any_task()
+        said = self.luck.choice(["report", "ping", "start"])
+        if said == "report":
+            await self.queues.agents.report(ME, Report(worker=self.luck.choice(AGENTS), task=task))
+        elif said == "ping":
+            await self.queues.heard_of(task)
+        else:
+            await self.queues.start_for_agent(ME, task)
+
+    async def agent_ends(self) -> None:
+        task, outcome = self.any_task(), self.luck.choice(["completed", "failed", "aborted"])
+        ended = await self.queues.end_for_agent(ME, task, m.Finish(outcome=outcome))  # type: ignore[arg-type]
+        if ended is not None:
+            self.known[task].finished += 1
+            assert self.known[task].finished == 1, "a task was ended twice"
+
     async def renew(self) -> None:
         token = self.any_token()
         if token is None:
@@ -222,7 +254,10 @@ class Story:
     async def run(self) -> None:
         await self.begin()
         steps: list[tuple[Callable[[], Awaitable[object]], int]] = [
-            (self.claim, 10),
+            (self.claim, 7),
+            (self.pull, 5),
+            (self.agent_speaks, 5),
+            (self.agent_ends, 3),
             (self.renew, 8),
             (self.finish, 5),
             (self.wait, 6),
@@ -278,7 +313,8 @@ def _rows(tx: Connection, ids: list[str]) -> tuple[dict[str, Any], set[str], dic
 
 def test_every_interleaving_keeps_the_promises(tmp_path: Path) -> None:
     clock = VirtualClock()
-    house = House(read_settings(tmp_path, environ={}), clock)
+    settings = msgspec.structs.replace(read_settings(tmp_path, environ={}), agent_lease=LEASE)
+    house = House(settings, clock)
 
     def service(kind: type[Any]) -> Any:
         return next(s for s in house._services if isinstance(s, kind))
