@@ -13,7 +13,7 @@ from taskloom.domain.project import check_text
 from taskloom.domain.tagquery import TagGroup, TagQuery, parse_tags
 from taskloom.server.artifacts.store import MODEL, read_model
 from taskloom.server.db import like
-from taskloom.server.patterns import matches
+from taskloom.server.patterns import name_condition
 from taskloom.server.tables import model_tags, model_values, models
 from taskloom.wire.messages import Condition, ModelQuery
 
@@ -131,7 +131,7 @@ def _text_test(tx: Connection, column: ColumnElement[Any], condition: Condition,
         case "contains":
             return func.lower(column).like(like(texts[0].lower()), escape="!")
         case "matches":
-            return matches(tx, column, texts[0])
+            return name_condition(tx, column, texts[0])
         case "in":
             return column.in_(texts)
         case "not in":

@@ -107,6 +107,10 @@ class ArtifactService:
         _check_label(link.name, "model name")
         store.put_link(tx, task_id, link)
 
+    async def refer(self, task_id: str, link: ModelLink) -> None:
+        """The same in a transaction of its own."""
+        await self._db.write(lambda tx: self.link_model(tx, task_id, link))
+
     def unlink_model(self, tx: Connection, task_id: str, direction: str, name: str) -> bool:
         """The model itself stays. Whether the task referred to one so."""
         return store.drop_link(tx, task_id, direction, name)
@@ -159,6 +163,15 @@ class ArtifactService:
         if samples:
             await self._samples.put_samples(owner_id, samples)
             self._bus.publish(LiveEvent(kind="samples", task=owner_id, time=self._clock()))
+
+    async def drop_samples(self, owner_id: str) -> None:
+        """All samples of a task or a model, with the bytes that nothing else names."""
+
+        def work(tx: Connection) -> None:
+            store.unname(tx, file_store.drop_samples(tx, owner_id))
+
+        await self._db.write(work)
+        await self.delete_unnamed_bytes()
 
     async def list_samples(self, owner_id: str, query: SamplesQuery) -> tuple[list[Sample], int]:
         """A page and how many there are; by title, series, newest iteration first."""
