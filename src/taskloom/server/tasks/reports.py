@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from taskloom.domain.artifact import Model
 from taskloom.domain.errors import Conflict, IllegalMove, LeaseLost, NotFound
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.artifacts.service import ArtifactService
@@ -56,9 +57,7 @@ class ReportDesk:
 
     async def report_model(self, model_id: str, what: Reported, *, locked: bool = False) -> None:
         """The same for a model: NotFound (`model`), IllegalMove."""
-        model = await self._artifacts.get_model(model_id)
-        if model.published and not locked:
-            raise IllegalMove(f"model {model_id} is published and takes nothing more", model=model_id)
+        model = await self._open_model(model_id, locked)
         await self._metrics.report(model_id, what, model.project)
 
     async def clear(self, caller: Caller, task_id: str, *, locked: bool = False) -> None:
@@ -66,7 +65,14 @@ class ReportDesk:
         await self._main.read(lambda tx: _admitted(tx, caller, task_id, locked))
         async with self._gates.alone(task_id):
             await self._metrics.empty_task(task_id)
+            await self._artifacts.drop_samples(task_id)
             await self._main.write(lambda tx: store.clear_metrics(tx, task_id))
+
+    async def clear_model(self, model_id: str, *, locked: bool = False) -> None:
+        """The same for a model: NotFound (`model`), IllegalMove."""
+        await self._open_model(model_id, locked)
+        await self._metrics.empty_task(model_id)
+        await self._artifacts.drop_samples(model_id)
 
     async def clear_console(
         self, caller: Caller, task_id: str, before: float | None, *, locked: bool = False
@@ -75,6 +81,12 @@ class ReportDesk:
         await self._main.read(lambda tx: _admitted(tx, caller, task_id, locked))
         async with self._gates.shared(task_id):
             return await self._metrics.drop_console(task_id, before)
+
+    async def _open_model(self, model_id: str, locked: bool) -> Model:
+        model = await self._artifacts.get_model(model_id)
+        if model.published and not locked:
+            raise IllegalMove(f"model {model_id} is published and takes nothing more", model=model_id)
+        return model
 
     async def _report(self, caller: Caller, task_id: str, what: Reported, locked: bool) -> bool:
         """False: something of an earlier run has to be deleted first."""
