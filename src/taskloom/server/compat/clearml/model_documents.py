@@ -13,7 +13,7 @@ import msgspec
 
 from taskloom.domain.artifact import Model
 from taskloom.server.compat.clearml.addresses import artifact_url
-from taskloom.server.compat.clearml.call import Data, flag, table, text, texts
+from taskloom.server.compat.clearml.call import Data, flag, table, tables, text, texts
 from taskloom.server.compat.clearml.documents import moment
 from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
 from taskloom.server.compat.clearml.filters import NOTHING, members, members_list, moments, numbers, one_text
@@ -82,7 +82,7 @@ def _item(key: str, value: Any) -> dict[str, str]:
         return {"key": key, "type": str(kept["type"]), "value": str(kept["value"])}
     if isinstance(value, str | bool | int | float):
         return {"key": key, "type": type(value).__name__, "value": str(value)}
-    kind = type(value).__name__ if isinstance(value, list | dict) else "str"
+    kind = "list" if isinstance(value, list) else "dict" if isinstance(value, dict) else "str"
     return {"key": key, "type": kind, "value": msgspec.json.encode(value, enc_hook=str).decode()}
 
 
@@ -121,14 +121,14 @@ def edit_of(body: Data, project: str | None) -> ModelEdit:
 def metadata_of(items: Any) -> dict[str, Any]:
     """A list of `{key, type, value}`, or a dictionary of such."""
     if isinstance(items, dict):
-        named = cast("dict[str, Any]", items)
-        items = [
-            {"key": key, **(item if isinstance(item, dict) else {"value": item})} for key, item in named.items()
+        named = cast("dict[str, Any]", items).items()
+        listed: Any = [
+            {"key": key, **(item if isinstance(item, dict) else {"value": item})} for key, item in named
         ]
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in cast("list[Any]", items)):
-        raise _wrong("metadata", items, "a list of objects with key, type and value")
+    else:
+        listed = items
     found: dict[str, Any] = {}
-    for item in cast("list[dict[str, Any]]", items):
+    for item in tables({"metadata": listed}, "metadata"):
         key = text(item, "key")
         if not key:
             raise _wrong("metadata", item, "an object with a key")
