@@ -146,6 +146,7 @@ class ArtifactService:
     def _drop_model(self, tx: Connection, model: Model) -> list[str]:
         """The digests that lose a name."""
         store.drop_model(tx, model.id)
+        store.note_telemetry(tx, model.id, self._clock())
         return [model.digest, *file_store.drop_samples(tx, model.id)]
 
     # --- files and samples -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from taskloom.server.db import insert
 from taskloom.server.tables import (
     artifacts,
     blobs,
+    deletions,
     files,
     model_links,
     model_tags,
@@ -187,6 +188,12 @@ def drop_model(tx: Connection, model_id: str) -> None:
     for table in (model_links, model_tags, model_values):
         tx.execute(delete(table).where(table.c.model_id == model_id))
     tx.execute(delete(models).where(models.c.id == model_id))
+
+
+def note_telemetry(tx: Connection, model_id: str, now: float) -> None:
+    """What was reported about a model that goes is deleted with the next results that are (see `tasks.removal`)."""
+    fresh = insert(tx, deletions).values(task_id=model_id, results_only=True, done=False, created=now)
+    tx.execute(fresh.on_conflict_do_update(index_elements=["task_id"], set_={"done": False}))
 
 
 def using_tasks(tx: Connection, model_id: str) -> list[str]:

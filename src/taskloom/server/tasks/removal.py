@@ -49,8 +49,8 @@ class Removal:
                 self._artifacts.store_model(tx, task, Model(id=link.model), link)
 
     async def finish(self, task_ids: Sequence[str]) -> None:
-        """Second step; nothing is appended to a task meanwhile. May be repeated."""
-        for task_id in task_ids:
+        """Second step; nothing is appended to a task meanwhile. May be repeated. Models that went go along."""
+        for task_id in [*task_ids, *await self._main.read(store.pending_models)]:
             async with self._gates.alone(task_id):
                 if await self._main.read(lambda tx, t=task_id: store.is_deleting(tx, t)):
                     await self._metrics.delete_task(task_id)

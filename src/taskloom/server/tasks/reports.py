@@ -58,6 +58,8 @@ class ReportDesk:
     async def report_model(self, model_id: str, what: Reported, *, locked: bool = False) -> None:
         """The same for a model: NotFound (`model`), IllegalMove."""
         model = await self._open_model(model_id, locked)
+        if await self._main.read(lambda tx: store.is_deleting(tx, model_id)):
+            await self._removal.finish([model_id])  # an earlier model of this id
         await self._metrics.report(model_id, what, model.project)
 
     async def clear(self, caller: Caller, task_id: str, *, locked: bool = False) -> None:

@@ -438,6 +438,15 @@ def pending_deletions(connection: Connection) -> list[str]:
     return list(connection.execute(select(deletions.c.task_id).where(deletions.c.done.is_(False))).scalars())
 
 
+def pending_models(connection: Connection) -> list[str]:
+    """What is to be deleted and is no task."""
+    no_task = deletions.c.task_id.not_in(select(tasks.c.id))
+    wanted = select(deletions.c.task_id).where(
+        deletions.c.done.is_(False), deletions.c.results_only.is_(True), no_task
+    )
+    return list(connection.execute(wanted).scalars())
+
+
 def is_deleting(connection: Connection, task_id: str) -> bool:
     """Whether telemetry and blobs of the task, or of its earlier results, are still to be deleted."""
     pending = select(deletions.c.task_id).where(deletions.c.task_id == task_id, deletions.c.done.is_(False))
