@@ -29,18 +29,21 @@ class FileKeeper:
     async def find_file(self, path: str) -> StoredFile | None:
         return await self._db.read(lambda tx: file_store.find_file(tx, path))
 
-    async def put_files(self, files: Sequence[StoredFile]) -> None:
-        """All of them or none; their bytes are complete. A file at the same path is replaced."""
+    async def put_files(self, files: Sequence[StoredFile]) -> bool:
+        """All of them or none; their bytes are complete. Whether bytes lost a name: a file at its path was replaced."""
 
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> bool:
+            replaced = False
             for file in files:
                 before = file_store.find_file(tx, file.path)
                 self._tell(tx, file.path, before, file)
                 file_store.put_file(tx, file)
                 if before is not None and before.digest != file.digest:
                     store.unname(tx, [before.digest])
+                    replaced = True
+            return replaced
 
-        await self._db.write(work)
+        return await self._db.write(work)
 
     async def delete_file(self, path: str) -> bool:
         """Whether there was one. Its bytes go when nothing else names them."""

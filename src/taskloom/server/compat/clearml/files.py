@@ -136,7 +136,8 @@ async def _upload(rooms: Rooms, caller: Caller, request: Request) -> Response:
         raise
     if not files:
         raise BadInput("the form holds no file; the name of a field is the path of its file")
-    await rooms.artifacts.files.put_files(_last_of_each(files))
+    if await rooms.artifacts.files.put_files(_last_of_each(files)):
+        await rooms.artifacts.delete_unnamed_bytes()
     return _json([file.path for file in files])
 
 
