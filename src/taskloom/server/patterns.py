@@ -28,7 +28,7 @@ Found = Callable[[str], bool]
 
 def check_pattern(pattern: str) -> None:
     """Raises BadInput for what is no regular expression of RE2."""
-    _compiled(pattern)
+    finder(pattern)
 
 
 def matches(connection: Connection, column: ColumnElement[Any], pattern: str, among: Test | None = None) -> Test:
@@ -36,7 +36,7 @@ def matches(connection: Connection, column: ColumnElement[Any], pattern: str, am
 
     `among` narrows the rows whose texts have to be looked at, when the caller knows better than "all".
     """
-    found = _compiled(pattern)
+    found = finder(pattern)
     if connection.dialect.name == "sqlite":
         return getattr(func, FUNCTION)(pattern, column) == literal(1)
     from sqlalchemy.dialects.postgresql import ARRAY
@@ -68,11 +68,12 @@ def name_condition(
 
 def matches_text(pattern: str, text: str | None) -> int | None:
     """What SQLite calls."""
-    return None if text is None else int(_compiled(pattern)(str(text)))
+    return None if text is None else int(finder(pattern)(str(text)))
 
 
 @lru_cache(maxsize=128)
-def _compiled(pattern: str) -> Found:
+def finder(pattern: str) -> Found:
+    """Tells of a text whether the pattern is found in it; BadInput as of `check_pattern`."""
     if len(pattern) > MAX_PATTERN:
         raise BadInput(f"a pattern of {len(pattern)} characters; expected at most {MAX_PATTERN}")
     re2: Any = import_module("re2")  # only the server that is asked pays for it

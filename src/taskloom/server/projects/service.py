@@ -130,11 +130,13 @@ class ProjectService:
         self._tell(changed)
         return changed
 
-    async def merge_projects(self, caller: Caller, project: str, into: str) -> tuple[int, int]:
+    async def merge_projects(
+        self, caller: Caller, project: str, into: str, *, flat: bool = False
+    ) -> tuple[int, int]:
         """Everything in and below one project goes to the other, and the first is gone.
 
-        `into`: the path of the other, made when it is not there. Gives the numbers of tasks and models, and of
-        projects, that moved.
+        `into`: the path of the other, made when it is not there. `flat`: what lay below goes into it, too, instead
+        of below it. Gives the numbers of tasks and models, and of projects, that moved.
         """
         target = check_project(into)
 
@@ -145,8 +147,9 @@ class ProjectService:
             held = moved = 0
             below = store.names_below(tx, found.name)
             for source, path in sorted({found.id: found.name, **below}.items(), key=lambda item: item[1]):
-                kept, _ = self.ensure_project(tx, target + path[len(found.name) :], caller.user)
-                held += store.move_contents(tx, source, path, kept, target + path[len(found.name) :])
+                place = target if flat else target + path[len(found.name) :]
+                kept, _ = self.ensure_project(tx, place, caller.user)
+                held += store.move_contents(tx, source, path, kept, place)
                 moved += source != found.id
             store.remove_projects(tx, [found.id, *below])
             return held, moved

@@ -9,6 +9,7 @@ from taskloom.server.compat.clearml import (
     finding,
     lives,
     models,
+    project_contents,
     projects,
     queues,
     task_parts,
@@ -30,6 +31,7 @@ def every_endpoint(rooms: Rooms, tokens: Tokens) -> Endpoints:
         events.endpoints(rooms),
         models.endpoints(rooms),
         projects.endpoints(rooms),
+        project_contents.endpoints(rooms),
         queues.endpoints(rooms),
         workers.endpoints(rooms),
     ):
