@@ -400,8 +400,8 @@ def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -
 
 def remember_batch(tx: Connection, owner_id: str, digest: str, now: float) -> bool:
     """Whether it is new; from now on it is known."""
-    fresh = insert(tx, batches).values(owner_id=owner_id, digest=digest, time=now)
-    return tx.execute(fresh.on_conflict_do_nothing()).rowcount == 1
+    fresh = insert(tx, batches).values(owner_id=owner_id, digest=digest, time=now).on_conflict_do_nothing()
+    return tx.execute(fresh.returning(batches.c.digest)).first() is not None
 
 
 def forget_batches(tx: Connection, before: float) -> None:
