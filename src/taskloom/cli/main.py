@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "project": Entry("project", "app"),
     "journal": Entry("journal", "app"),
     "key": Entry("key", "app"),
+    "import": Entry("imports", "app"),
     "clearml-config": Entry("clearml_config", "clearml_config"),
     "doctor": Entry("doctor", "doctor"),
     "version": Entry("version", "version"),
