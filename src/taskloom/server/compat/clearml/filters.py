@@ -17,6 +17,7 @@ from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
 from taskloom.wire.messages import Comparison, Condition
 
 NOTHING = Condition(key="id", is_="in", value=[])
+TICK = 0.6e-6  # seconds; half of ClearML's microsecond, and what a float of today's seconds cannot tell
 _OPERATOR = re.compile(r"(>=|<=|>|<)?(.*)", re.DOTALL)
 
 Bound = tuple[Comparison, float]
@@ -76,8 +77,17 @@ def tags_or_none(key: str, words: Sequence[str | None]) -> list[list[Condition]]
 
 
 def moments(name: str, value: Any) -> list[Bound]:
-    """`[">=2024-01-01", "<2024-02-01"]`, or two moments between which it lies; seconds since the epoch."""
-    return _ranged(name, value, _seconds)
+    """`[">=2024-01-01", "<2024-02-01"]`, or two moments between which it lies; seconds since the epoch.
+
+    Clients ask with moments that they were told, which are whole microseconds: what is told alike compares alike.
+    """
+    bounds: list[Bound] = []
+    for comparison, seconds in _ranged(name, value, _seconds):
+        if comparison in {">=", "<", "="}:
+            bounds.append(("<" if comparison == "<" else ">=", seconds - TICK))
+        if comparison in {"<=", ">", "="}:
+            bounds.append((">" if comparison == ">" else "<=", seconds + TICK))
+    return bounds
 
 
 def numbers(name: str, value: Any) -> list[Bound]:
