@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, delete, exists, func, or_, select, update
@@ -179,6 +179,8 @@ def _tag_rows(tags: Sequence[str], system: bool) -> list[dict[str, Any]]:
 
 def told(value: Any) -> str:
     """A value of the metadata as the text by which it is found."""
+    if isinstance(value, dict) and cast("dict[str, Any]", value).keys() == {"type", "value"}:
+        value = cast("dict[str, Any]", value)["value"]  # a value of a type that only its writer knows
     if isinstance(value, str | bool | int | float):
         return str(value)
     return msgspec.json.encode(value, enc_hook=str).decode()

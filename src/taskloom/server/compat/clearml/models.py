@@ -81,12 +81,11 @@ class _Models:
             projects = await self._paths(body)
         at_uris = await self._artifacts.files.models_at(texts(body, "uri"))
         query = model_query(body, projects, people, at_uris)
-        told: dict[str, Any] = {}
         if page.scrolls and not texts(body, "order_by"):
-            query = _behind(query, page)
-        found = await self._page(query, page.limit, page.offset)
-        if page.scrolls:
-            told["scroll_id"] = page.next([model.id for model in found])
+            found = await self._page(_behind(query, page), page.limit, 0)
+        else:
+            found = await self._page(query, page.limit, page.offset)
+        told = {"scroll_id": page.next([model.id for model in found])} if page.scrolls else {}
         wanted = texts(body, "only_fields")
         return {"models": [only(d, wanted) for d in await self._documents(found, call)], **told}
 
