@@ -33,6 +33,7 @@ from taskloom.wire.worker_protocol import (
     ENV_URL,
     WORKER_LOST,
 )
+from taskloom.worker import clearml
 from taskloom.worker.console import Console
 from taskloom.worker.lastwords import LastWords, outcome
 from taskloom.worker.lease import LeaseKeeper
@@ -213,6 +214,7 @@ class Attempt:
             ENV_URL: self._tools.client.address.url,
             ENV_API_KEY: self._lease.key,
             ENV_DATA: str(self._tools.data),
+            **clearml.variables(self._task.id, self._tools.client.address.url, self._lease.key),
         }
         if self._gpus is not None:
             given["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus)

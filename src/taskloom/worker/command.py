@@ -8,10 +8,14 @@ loader, the interpreter, git or Taskloom itself are refused. The worker's own ke
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from taskloom.domain.execution import Execution
+from taskloom.worker import clearml
 from taskloom.worker.steps import PrepareFailed
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
@@ -27,6 +31,7 @@ _NOT_INHERITED = (
     "GIT_INDEX_FILE",
     "VIRTUAL_ENV",
     "CONDA_PREFIX",
+    *clearml.NOT_INHERITED,
 )
 
 
@@ -56,17 +61,29 @@ def build_argv(execution: Execution, workspace: Path, python: Path) -> tuple[str
     if not entry:
         raise PrepareFailed("the task has neither an entry point nor a command: nothing to run")
     if entry == "-m" or entry.startswith("-m "):
-        module = entry[2:].strip()
+        module, *words = _words(entry[2:]) or [""]
         if not _MODULE.fullmatch(module):
             raise PrepareFailed(f"entry point {entry[:200]!r}: expected '-m package.module'")
-        return (str(python), "-m", module, *execution.arguments)
+        return (str(python), "-m", module, *words, *execution.arguments)
     folder = working_folder(execution, workspace)
     script = inside(workspace, str(folder / entry), "entry point")
+    if not script.exists() and (words := _words(entry))[1:]:  # ClearML writes arguments behind the script's name
+        first = msgspec.structs.replace(
+            execution, entry_point=words[0], arguments=(*words[1:], *execution.arguments)
+        )
+        return build_argv(first, workspace, python)
     if not script.is_file():
         raise PrepareFailed(f"entry point {entry[:200]!r} is not in the workspace (working directory "
                             f"{execution.working_dir!r})")  # fmt: skip
     return (str(python), entry, *execution.arguments) if not entry.startswith("-") else (
         str(python), f"./{entry}", *execution.arguments)  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 def check_variables(variables: Mapping[str, str]) -> dict[str, str]:

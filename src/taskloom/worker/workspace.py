@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from taskloom.domain.execution import Execution
 from taskloom.worker.command import build_argv, check_variables, inherited, inside, working_folder
 from taskloom.worker.git import Repositories, apply_changes, git_environment
@@ -20,6 +22,7 @@ from taskloom.worker.packages import Environment, Environments
 from taskloom.worker.steps import PrepareFailed, Steps
 
 PackagesMode = Literal["build", "reuse"]
+REQUIREMENTS = "requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Workspaces:
                 f"taskloom: this worker runs tasks without containers; image {execution.image} ignored"
             )
         await self._code(execution, workspace, folder, steps)
+        execution = msgspec.structs.replace(execution, packages=_packages(execution, workspace, steps))
         async with self._use(execution, steps) as environment:
             path = variables.get("PATH") or self._environ.get("PATH", os.defpath)
             env = {
@@ -106,6 +110,18 @@ class Workspaces:
             return
         async with self._environments.use(execution.packages, execution.python, steps) as environment:
             yield environment
+
+
+def _packages(execution: Execution, workspace: Path, steps: Steps) -> str:
+    """What the task recorded; a task of which nobody recorded packages has those that its repository lists."""
+    if execution.packages or not execution.repository:
+        return execution.packages
+    for folder in dict.fromkeys((working_folder(execution, workspace), workspace)):
+        listed = inside(workspace, str(folder / REQUIREMENTS), "requirements")
+        if listed.is_file():
+            steps.report.say(f"taskloom: no packages are recorded, using the repository's {REQUIREMENTS}")
+            return listed.read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def _import_paths(execution: Execution, workspace: Path) -> dict[str, str]:
