@@ -69,7 +69,7 @@ def _reader(artifact: Artifact) -> Callable[[Path], Any] | None:
         case "pandas":
             return lambda path: _table(path, name, artifact.media_type)
         case "numpy":
-            return lambda path: _array(path, name)
+            return lambda path: _array(path, name, artifact.name)
         case "image":
             return _image
         case _:
@@ -121,7 +121,7 @@ def _table(path: Path, name: str, media_type: str) -> Any:
     return frame.iloc[:, 0] if told.get("series") else frame
 
 
-def _array(path: Path, name: str) -> Any:
+def _array(path: Path, name: str, key: str) -> Any:
     numpy = needed("numpy", "numpy", path.name)
     if name.endswith((".csv", ".csv.gz")):
         with _opened(path, name) as file:
@@ -131,7 +131,7 @@ def _array(path: Path, name: str) -> Any:
         return loaded
     with loaded:
         names: list[str] = loaded.files
-        return loaded[names[0]] if names == ["arr_0"] else {key: loaded[key] for key in names}
+        return loaded[names[0]] if names in (["arr_0"], [key]) else {one: loaded[one] for one in names}
 
 
 def _image(path: Path) -> Any:

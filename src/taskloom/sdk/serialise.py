@@ -49,6 +49,7 @@ MAX_PREVIEW = 64 << 10  # characters of one that is given
 _ADDRESS = re.compile(r"(https?|s3|gs|gcs|azure|file)://\S+$", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?\[]")
 _PICKLES = frozenset({".pkl", ".pickle"})
+_NPZ_WORDS = frozenset({"file", "allow_pickle"})  # numpy's own parameters
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -346,7 +347,9 @@ def _numpy(name: str, array: Any, extension: str) -> _Made | None:
     def write(out: IO[bytes]) -> None:
         if extension == ".npz":
             sample = numpy.ascontiguousarray(array.reshape(-1)[: 1 << 14]).tobytes()
-            (numpy.savez_compressed if shrinks(sample) else numpy.savez)(out, array)
+            save = numpy.savez_compressed if shrinks(sample) else numpy.savez
+            # Under the artifact's name, by which ClearML's readers look for it, where numpy can write it so.
+            save(out, array) if name in _NPZ_WORDS else save(out, **{name: array})
         elif extension == ".npy":
             numpy.save(out, array, allow_pickle=False)
         elif extension == ".csv":
