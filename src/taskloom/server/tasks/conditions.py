@@ -60,6 +60,8 @@ def check_value(condition: Condition) -> None:
         raise BadInput(f"{what}: expected {'no value' if condition.is_ == 'exists' else 'a value'}")
     if isinstance(value, list) is (condition.is_ in SINGLE) and value is not None:
         raise BadInput(f"{what}: expected {'one value' if condition.is_ in SINGLE else 'a list'}")
+    if condition.is_ in {"contains", "matches"} and condition.key in NUMBERS:
+        raise BadInput(f"{what}: {condition.key!r} is a number")
     items = value if isinstance(value, list) else [] if value is None else [value]
     if len(items) > MAX_LIST:
         raise BadInput(f"{what}: {len(items)} entries; expected at most {MAX_LIST}")
@@ -68,8 +70,6 @@ def check_value(condition: Condition) -> None:
             raise BadInput(f"{what}: nothing compares with NaN; the text 'NaN' finds it")
         if condition.key in NUMBERS and item != "" and _number(item) is None:
             raise BadInput(f"{what}: {item!r:.80} is no number; times are seconds since the epoch")
-    if condition.is_ in {"contains", "matches"} and condition.key in NUMBERS:
-        raise BadInput(f"{what}: {condition.key!r} is a number")
     if condition.is_ == "matches":
         if not isinstance(value, str):
             raise BadInput(f"{what}: expected a pattern")
