@@ -60,13 +60,13 @@ def endpoints(rooms: Rooms) -> Endpoints:
     async def get_all(call: ClearMLCall) -> Data:
         body = call.body
         fields = texts(body, "only_fields")
-        page = paging(body, ordered=True)
+        page = paging(body)
         found = _ordered([q for q in await queues.list_queues() if _wanted(q, body)], texts(body, "order_by"))
         chosen = found[page.offset : page.offset + page.limit]
         documents = [only(document, fields) for document in await described(chosen, body, fields)]
         answer: dict[str, Any] = {"queues": documents}
         if page.scrolls:
-            answer["scroll_id"] = page.next([queue.id for queue in chosen], ordered=True)
+            answer["scroll_id"] = page.next([queue.id for queue in chosen])
         return answer
 
     async def described(chosen: Sequence[Queue], body: Data, fields: Sequence[str]) -> list[Document]:
