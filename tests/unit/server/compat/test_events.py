@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from tests.conftest import Clock, House
+from tests.conftest import Clock, House, HouseProcess
 from tests.unit.server.compat.wire import ClearMLWire, Refused
 from tests.unit.server.telemetry import Journal, names
 
@@ -43,7 +43,7 @@ def wire(house: House) -> ClearMLWire:
     return ClearMLWire(house)
 
 
-def make_task(house: House, name: str = "told about") -> str:
+def make_task(house: House | HouseProcess, name: str = "told about") -> str:
     return house.client.call(CREATE_TASK, TaskCreate(name=name, project="events")).id
 
 
@@ -73,12 +73,14 @@ def image(task: str, iteration: int, variant: str = "a", metric: str = "shown") 
     return {**event, "metric": metric, "variant": variant, "key": key, "url": f"s3://elsewhere/{key}"}
 
 
-def points(house: House, task: str, title: str = "loss", series: str = "train") -> list[tuple[int, Any]]:
+def points(
+    house: House | HouseProcess, task: str, title: str = "loss", series: str = "train"
+) -> list[tuple[int, Any]]:
     found = house.client.call(GET_POINTS, query=PointsQuery(title=title, series=series, points=0), task=task)
     return list(zip(found.iteration, found.value, strict=True))
 
 
-def console(house: House, task: str) -> list[tuple[str, str]]:
+def console(house: House | HouseProcess, task: str) -> list[tuple[str, str]]:
     page = house.client.call(GET_CONSOLE, query=ConsoleQuery(limit=10_000), task=task)
     return [(entry.stream, entry.text) for entry in page.entries]
 
