@@ -12,14 +12,18 @@ from tests.unit.server.compat.test_events import NOW, image, log, make_model, ma
 from tests.unit.server.compat.wire import ClearMLWire, Refused
 from tests.unit.server.telemetry import Journal, names
 
-from taskloom.wire.messages import Finish, MoveRequest, TaskDelete, TaskQuery
+from taskloom.domain.queue import Machine
+from taskloom.wire.messages import Claim, Enqueue, Finish, MoveRequest, TaskDelete, TaskQuery, WorkerRegister
 from taskloom.wire.operations import (
+    CLAIM_TASK,
     DELETE_MODEL,
     DELETE_TASK,
     END_TASK,
+    ENQUEUE_TASK,
     GET_TASK,
     PUBLISH_TASK,
     QUERY_TASKS,
+    REGISTER_WORKER,
     RESET_TASK,
     SHIP_JOURNAL,
     START_TASK,
@@ -460,3 +464,23 @@ def test_bad_questions_are_refused(wire: ClearMLWire, name: str, body: Any) -> N
     with pytest.raises(Refused) as refused:
         wire.send(name, json.dumps(body).encode(), "application/json")
     assert refused.value.code == 400
+
+
+def test_the_key_of_an_attempt_tells_its_task_nothing_after_another_began(house: House, wire: ClearMLWire) -> None:
+    task, other = make_task(house), make_task(house)
+    house.client.call(ENQUEUE_TASK, Enqueue(queue="q", create=True), task=task)
+    worker = WorkerRegister(
+        id="w1", name="w1", queues=("q",), slots=2, machine=Machine(host="here"), version="0", create_queues=True
+    )
+    house.client.call(REGISTER_WORKER, worker)
+    lease = house.client.call(CLAIM_TASK, Claim(worker="w1", queues=("q",), lease=5.0)).lease
+    assert lease is not None
+    child = ClearMLWire(house, lease.key)
+    child.batch([scalar(task, 1, 1.0), scalar(other, 1, 1.0)])  # other tasks are anybody's to tell about
+    house.client.call(RESET_TASK, MoveRequest(force=True), task=task)
+    house.client.call(ENQUEUE_TASK, Enqueue(queue="q"), task=task)
+    assert house.client.call(CLAIM_TASK, Claim(worker="w1", queues=("q",), lease=5.0)).lease is not None
+    with pytest.raises(Refused) as refused:
+        child.batch([scalar(task, 2, 2.0)])
+    assert refused.value.code in {400, 401}
+    assert wire.call("events.scalar_metrics_iter_histogram", task=task) == {}
