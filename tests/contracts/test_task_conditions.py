@@ -228,6 +228,18 @@ def test_sql_finds_what_a_plain_reading_finds(
     assert found == meant
 
 
+@pytest.mark.parametrize("key", [*TEXTS, *VALUES, *NUMBERS, "tags"])
+def test_lists_and_absence_are_read_plainly(shelf: House, everything: list[Task], key: str) -> None:
+    words: list[list[float | str]] = [[], [""], ["10"], [10.0, ""], ["2.5", 0.0]]
+    if key not in NUMBERS:
+        words += [["alpha"], ["alpha", ""], ["beta", "alpha", "one"]]
+    for is_ in ("in", "not in"):
+        for value in words:
+            condition = Condition(key=key, is_=is_, value=value)
+            found = {task.id for task in find(shelf, where=[condition], limit=1000)}
+            assert found == {task.id for task in everything if holds(task, condition)}, condition
+
+
 @pytest.mark.parametrize(
     "key", ["name", "project", "id", "status_changed", "progress", "runtime.r", "parent", "comment"]
 )
