@@ -240,3 +240,53 @@ def test_the_last_words_of_a_script_wait_for_its_agent(rig: Rig) -> None:
     ended = rig.end(task, "failed", reason="worker execution exit code 1")
     assert ended is not None
     assert (ended.status_reason, ended.status_message) == ("worker execution exit code 1", "it went wrong")
+
+
+# --- ends that others tell of a task under a worker of ours ---------------------------------------------------
+
+
+def claimed(rig: Rig) -> m.Lease:
+    rig.enqueue()
+    body = m.WorkerRegister(id="w1", name="w1", queues=("default",), slots=1, version="0", machine=Machine())
+    rig.house.client.call(op.REGISTER_WORKER, body)
+    lease = rig.house.client.call(op.CLAIM_TASK, m.Claim(worker="w1", queues=("default",), wait=0)).lease
+    assert lease is not None
+    return lease
+
+
+def foretell(rig: Rig, lease: m.Lease, caller: Caller, outcome: Any) -> None:
+    said = m.Finish(outcome=outcome, reason="it said so")
+    assert rig.run(rig.queues.end_for_agent(caller, lease.task.id, said)) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome", "ended"),
+    [
+        ("failed", "completed", Status.FAILED),
+        ("aborted", "completed", Status.ABORTED),
+        ("completed", "completed", Status.COMPLETED),
+        ("completed", "failed", Status.FAILED),
+        ("completed", "aborted", Status.ABORTED),
+        ("failed", "failed", Status.FAILED),
+    ],
+)
+def test_a_success_has_to_be_one_by_the_script_and_by_its_worker(
+    rig: Rig, told: Any, outcome: Any, ended: Status
+) -> None:
+    lease = claimed(rig)
+    script = Caller("somebody", "u1", "member", "k2", lease=lease.token)
+    foretell(rig, lease, script, told)
+    assert rig.house.client.call(op.RENEW_LEASE, m.Renew(), token=lease.token).stop is False
+    assert rig.house.client.call(op.FINISH_LEASE, m.Finish(outcome=outcome), token=lease.token).status is ended
+
+
+def test_an_end_that_is_told_from_outside_stops_the_run(rig: Rig) -> None:
+    lease = claimed(rig)
+    foretell(rig, lease, ME, "completed")
+    assert rig.house.client.call(op.RENEW_LEASE, m.Renew(), token=lease.token).stop is False
+    foretell(rig, lease, ME, "failed")
+    renewed = rig.house.client.call(op.RENEW_LEASE, m.Renew(), token=lease.token)
+    assert (renewed.stop, renewed.reason) == (True, "it said so")
+    stopped = m.Finish(outcome="aborted", reason=renewed.reason)
+    ended = rig.house.client.call(op.FINISH_LEASE, stopped, token=lease.token)
+    assert (ended.status, ended.status_reason) == (Status.FAILED, "it said so")

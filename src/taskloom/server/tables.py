@@ -328,6 +328,7 @@ leases = Table(
     Column("phase", Text, nullable=False, default=""),
     Column("stop", Boolean, nullable=False, default=False),
     Column("stop_reason", Text, nullable=False, default=""),
+    Column("said", Text, nullable=False, default=""),  # the end that the script, or somebody else, told for it
     Column("outcome", Text, nullable=False, default=""),  # empty while it is open
     Column("created", Double, nullable=False),
     Index("ix_leases_open", "outcome", "expires"),  # the few open ones among all that ever were

@@ -133,14 +133,23 @@ class AgentDesk:
 
         return await self._for_holder(task_id, work)
 
-    async def end(self, task_id: str, said: Finish) -> Task | None:
-        """The end of the task, told by its agent or script. None: no agent holds the task."""
+    async def end(self, caller: Caller, task_id: str, said: Finish) -> Task | None:
+        """The end of the task, told by its agent or script. None: no agent holds the task; what is said about a
+        task of a worker of ours is kept until that worker tells its end.
+        """
 
         def work(tx: Connection, lease: LeaseRow, now: float) -> Changed:
             reason = lease.stop_reason if lease.stop and said.outcome == "aborted" else said.reason
             told = msgspec.structs.replace(said, reason=reason)
             return attempts.finish(tx, self._accounts, lease.token, told, now)
 
+        lease = await self._db.read(lambda tx: store.open_lease(tx, task_id))
+        if lease is None:
+            return None
+        if not lease.token.startswith(AGENT_LEASE):
+            now = self._clock()
+            await self._db.write(lambda tx: attempts.foretell(tx, lease, caller, said, now))
+            return None
         await self._tasks.copy_last_values()  # who sees the task ended sees them, too
         return await self._for_holder(task_id, work)
 

@@ -20,6 +20,7 @@ from taskloom.domain.queue import Machine, Queue
 from taskloom.domain.status import Move
 from taskloom.domain.task import Task
 from taskloom.server.accounts.service import AccountService
+from taskloom.server.call import Caller
 from taskloom.server.queues import store
 from taskloom.server.queues.store import GIVEN_BACK, LOST, LeaseRow
 from taskloom.server.tasks import moves
@@ -141,10 +142,14 @@ def finish(tx: Connection, accounts: AccountService, token: str, said: Finish, n
     accounts.revoke_lease_keys(tx, token)
     if said.requeue and not lease.stop:
         return _again(tx, lease, now, said.reason or HANDED_BACK, said.message, _MOVES[said.outcome])
-    kind = Move.ABORT if said.requeue else _MOVES[said.outcome]
-    reason = said.reason or (lease.stop_reason if kind is Move.ABORT else "")
-    if not reason and said.outcome == "failed" and not moves.known(tx, lease.task_id).task.status_reason:
+    outcome = _told(lease, "aborted" if said.requeue else said.outcome)
+    reason = said.reason or (lease.stop_reason if lease.stop else "")
+    left = moves.known(tx, lease.task_id).task.status_reason
+    if lease.said == outcome and left:
+        reason = left
+    elif not reason and outcome == "failed" and not left:
         reason = "failed" if said.exit_code is None else f"exit code {said.exit_code}"
+    kind = _MOVES[outcome]
     found = moves.end_attempt(tx, lease.task_id, token, kind, now=now, reason=reason, message=said.message)
     return Changed(found.task, lease.queue_id)
 
@@ -159,11 +164,20 @@ def expire(tx: Connection, accounts: AccountService, lease: LeaseRow, now: float
     if not fence(lease.token):  # its reports bear no token, so the writers themselves are shut out
         close_writers(tx, lease.task_id)
     if lease.stop:
-        reason = lease.stop_reason
-        found = moves.end_attempt(tx, lease.task_id, lease.token, Move.ABORT, now=now, reason=reason)
+        kind, reason = _MOVES[_told(lease, "aborted")], lease.stop_reason
+        found = moves.end_attempt(tx, lease.task_id, lease.token, kind, now=now, reason=reason)
         return Changed(found.task, lease.queue_id)
     silent = f"the worker of attempt {lease.attempt} was not heard of for {lease.seconds:g} s"
     return _again(tx, lease, now, WORKER_LOST, silent, Move.FAIL)
+
+
+def foretell(tx: Connection, lease: LeaseRow, caller: Caller, said: Finish, now: float) -> None:
+    """The end of a task that a worker of ours runs, told by others. From the script itself it is what its exit
+    code is held against; from outside, an end that is no success stops the run.
+    """
+    store.note_said(tx, lease.token, said.outcome)
+    if caller.lease != lease.token and said.outcome != "completed" and not lease.stop:
+        stop(tx, lease, said.reason or f"{said.outcome} by {caller.user}", now)
 
 
 def stop(tx: Connection, lease: LeaseRow, reason: str, now: float) -> None:
@@ -197,6 +211,13 @@ def _again(tx: Connection, lease: LeaseRow, now: float, reason: str, message: st
     why = f"{message}; it had {tries} of {queue.max_attempts} attempts" if queue and message else message
     ended = moves.end_attempt(tx, lease.task_id, lease.token, otherwise, now=now, reason=reason, message=why)
     return Changed(ended.task, lease.queue_id)
+
+
+def _told(lease: LeaseRow, outcome: str) -> str:
+    """How it ended, by its holder and by what was foretold; a success has to be one by both."""
+    if not lease.said or (lease.said == "completed" and outcome != "completed"):
+        return outcome
+    return lease.said
 
 
 def _word(said: Finish) -> str:

@@ -392,7 +392,7 @@ class QueueService:
 
     async def end_for_agent(self, caller: Caller, task_id: str, said: Finish) -> Task | None:
         """None: the task is not under the lease of an agent of another system."""
-        return await self.agents.end(task_id, said)
+        return await self.agents.end(caller, task_id, said)
 
     # --- who wants to know ------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ class LeaseRow:
     stop_reason: str
     outcome: str
     created: float
+    said: str = ""
 
     @property
     def open(self) -> bool:
@@ -363,6 +364,10 @@ def close_lease(tx: Connection, token: str, outcome: str) -> bool:
 
 def stop_lease(tx: Connection, token: str, reason: str) -> bool:
     return _change_open(tx, token, {"stop": True, "stop_reason": reason})
+
+
+def note_said(tx: Connection, token: str, outcome: str) -> bool:
+    return _change_open(tx, token, {"said": outcome})
 
 
 def count_attempts(tx: Connection, task_id: str) -> int:

@@ -48,5 +48,7 @@ def upgrade() -> None:
     for table, column in (("workers", "id"), ("leases", "worker_id")):
         with op.batch_alter_table(table) as batch:
             batch.alter_column(column, existing_type=sa.String(length=64), type_=sa.String(length=256))
+    with op.batch_alter_table("leases") as batch:
+        batch.add_column(sa.Column("said", sa.Text(), nullable=False, server_default=""))
     with op.batch_alter_table("workers") as batch:
         batch.add_column(sa.Column("notes", sa.LargeBinary(), nullable=True))
