@@ -42,5 +42,5 @@ def test_the_client_reads_the_file_that_is_written(clearml: ClearML) -> None:
         )
     ).ok()
     url = clearml.house.url
-    assert (ran.said("status"), ran.said("role")) == ("200", "user")
+    assert (ran.said("status"), ran.said("role")) == ("200", "member")
     assert (ran.said("api"), ran.said("web"), ran.said("files")) == (url, url, f"{url}/files")

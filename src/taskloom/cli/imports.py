@@ -121,7 +121,7 @@ def _from_server(
     from taskloom.cli.clearml.target import Target
 
     _check_admin(client)
-    patience = Patience()
+    patience = Patience(hint)
     source = Source(login, patience)
     origin, target = ServerOrigin(source), Target(client, patience)
     bringing = Bringing(
@@ -235,7 +235,7 @@ def _from_sessions(client: Client, report: Report, paths: list[Path], files: boo
     from taskloom.cli.clearml.target import Target
 
     user = _check_admin(client)
-    patience = Patience()
+    patience = Patience(hint)
     target = Target(client, patience)
     for path in paths:
         try:

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)  # seconds between tries
 LONGEST = 120.0  # seconds that a server may ask for
+TOLD_FROM = 4.0  # seconds of a pause that somebody should hear of
 PASSING = (ServerAway, Unavailable, TooMany)
 ENDS_ALL = (*PASSING, Unauthorized, Forbidden, StorageFull)
 """Errors that no other task would be spared."""
@@ -22,10 +23,10 @@ class Stopped(Exception):
 
 
 class Patience:
-    """Shared by all threads of an import."""
+    """Shared by all threads of an import. `tell`: hears why it takes so long."""
 
-    def __init__(self) -> None:
-        self._stop = threading.Event()
+    def __init__(self, tell: Callable[[str], None] = lambda _text: None) -> None:
+        self._stop, self._tell = threading.Event(), tell
 
     def stop(self) -> None:
         self._stop.set()
@@ -43,7 +44,9 @@ class Patience:
                 return work()
             except PASSING as error:
                 asked = str(error.details.get("retry_after", ""))
-                wait = min(float(asked), LONGEST) if asked.isdigit() else 0.0
-                self._stop.wait(max(delay, wait))
+                wait = max(delay, min(float(asked), LONGEST) if asked.isdigit() else 0.0)
+                if wait >= TOLD_FROM:
+                    self._tell(f"{error.message}; trying again in {wait:.0f} s")
+                self._stop.wait(wait)
         self.check()
         return work()

@@ -97,14 +97,14 @@ class Source:
         return cast(Document, found)
 
     def enter(self) -> None:
-        """Log in; Unauthorized when the keys are wrong, BadInput when nobody there speaks ClearML."""
+        """The first contact, tried once: ServerAway, Unauthorized, or BadInput when nobody there speaks ClearML."""
         with self._lock:
-            self._enter()
+            self._enter(patient=False)
 
-    def _enter(self) -> None:
+    def _enter(self, *, patient: bool = True) -> None:
         pair = f"{self._login.access_key}:{self._login.secret_key}".encode()
         headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-        raw = self._patiently("auth.login", f"{self.url}/auth.login", headers, b"{}")
+        raw = self._patiently("auth.login", f"{self.url}/auth.login", headers, b"{}", patient=patient)
         try:
             self._token = str(msgspec.json.decode(raw)["token"])
             claims = self._token.split(".")[1]
@@ -117,23 +117,32 @@ class Source:
 
     def _call(self, name: str, fields: Mapping[str, Any]) -> bytes:
         body = msgspec.json.encode(fields)
+
+        def with_token(headers: dict[str, str]) -> bytes:
+            return self._patiently(name, f"{self.url}/v{self._version}/{name}", headers, body)
+
+        return self._as_user(with_token)
+
+    def _as_user(self, work: Callable[[dict[str, str]], T]) -> T:
+        """`work` with a token; once more with a fresh one when the first one's time is over."""
         for again in (False, True):
             with self._lock:
                 if not self._token:
                     self._enter()
                 token = self._token
-            headers = {"Authorization": f"Bearer {token}"}
             try:
-                return self._patiently(name, f"{self.url}/v{self._version}/{name}", headers, body)
+                return work({"Authorization": f"Bearer {token}"})
             except Unauthorized:
                 if again:
                     raise
-                with self._lock:  # the token's time was over
+                with self._lock:
                     if self._token == token:
                         self._token = ""
         raise AssertionError("the second try returns or raises")
 
-    def _patiently(self, name: str, url: str, headers: dict[str, str], body: bytes) -> bytes:
+    def _patiently(
+        self, name: str, url: str, headers: dict[str, str], body: bytes, *, patient: bool = True
+    ) -> bytes:
         """The raw `data` of an answer; tries again what may pass."""
         sent = {**headers, "Content-Type": "application/json", "X-ClearML-Client": f"taskloom-import-{VERSION}"}
 
@@ -142,9 +151,9 @@ class Source:
             _raise_passing(response)
             return self._read(name, response)
 
-        return self._trying(once)
+        return self._trying(once, patient=patient)
 
-    def _trying(self, once: Callable[[], T]) -> T:
+    def _trying(self, once: Callable[[], T], *, patient: bool = True) -> T:
         faults = 0
 
         def work() -> T:
@@ -159,7 +168,7 @@ class Source:
             except httpx.TransportError as error:
                 raise ServerAway(f"no answer from {self.url}: {error or type(error).__name__}") from error
 
-        return self._patience.keep_trying(work)
+        return self._patience.keep_trying(work) if patient else work()
 
     def _read(self, name: str, response: httpx.Response) -> bytes:
         try:
@@ -167,14 +176,14 @@ class Source:
             meta, data = answer.meta, bytes(answer.data)
         except msgspec.DecodeError:
             meta, data = self._read_loosely(response)
+        if response.status_code >= 300 and not meta.result_code:
+            raise BadInput(
+                f"there is no ClearML API at {self.url} (it answers {response.status_code}); "
+                "it usually listens on port 8008, or on a host whose name begins with api"
+            )
         if response.status_code == 401:
             raise Unauthorized(f"{self.url} refuses the access key: {meta.result_msg or 'wrong credentials'}")
         if response.status_code >= 400 or meta.result_code >= 400:
-            if response.status_code == 404 and not meta.result_code:
-                raise BadInput(
-                    f"there is no ClearML API at {self.url}; "
-                    "it usually listens on port 8008, or on a host whose name begins with api"
-                )
             raise Refused(
                 f"{self.url}: {name} was refused: {meta.result_msg or response.status_code}",
                 status=response.status_code,
@@ -250,23 +259,24 @@ class Source:
     def fetch(self, url: str, into: IO[bytes]) -> None:
         """Write the bytes into an empty file; NotFound when there are none."""
 
-        def once() -> None:
+        def once(headers: dict[str, str]) -> None:
             into.seek(0)
             into.truncate()
-            with self._http.stream("GET", url, headers={"Authorization": f"Bearer {self._token}"}) as response:
+            with self._http.stream("GET", url, headers=headers) as response:
+                status = response.status_code
                 _raise_passing(response)
-                if response.status_code >= 400:
-                    raise NotFound(f"{url} was answered with {response.status_code}", status=response.status_code)
-                if response.status_code != 200:
-                    raise NotFound(f"{url} leads elsewhere", status=response.status_code)
+                if status == 401:
+                    raise Unauthorized(f"{url} was answered with {status}")
+                if status != 200:  # what leads elsewhere is not followed
+                    raise NotFound(f"{url} was answered with {status}", status=status)
                 for piece in response.iter_bytes(PIECE):
                     self._patience.check()
                     into.write(piece)
 
         try:
-            self._trying(once)
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise NotFound(f"{url[:200]!a} is no address: {error}") from None
+            self._as_user(lambda headers: self._trying(lambda: once(headers)))
+        except (BadInput, UnicodeError, Unauthorized, Refused) as error:
+            raise NotFound(f"{url[:200]!a} cannot be fetched: {error}") from None
 
 
 class _Fault(Exception):
