@@ -6,8 +6,9 @@ Every function takes the open connection of a work. What single series and appen
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
@@ -73,6 +74,36 @@ def chunks_of(tx: Connection, series_ids: Sequence[int]) -> dict[int, list[bytes
 # --- console ----------------------------------------------------------------------------------------------
 
 
+def console_after(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
+    return _streamed(
+        tx.execute(
+            select(console.c.number, console.c.stream, console.c.time, console.c.data)
+            .where(console.c.task_id == task_id, console.c.number > after)
+            .order_by(console.c.number)
+            .limit(limit)
+            .execution_options(yield_per=16)
+        )
+    )
+
+
+def console_before_end(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
+    """The last ones, newest first."""
+    return _streamed(
+        tx.execute(
+            select(console.c.number, console.c.stream, console.c.time, console.c.data)
+            .where(console.c.task_id == task_id, console.c.number > after)
+            .order_by(console.c.number.desc())
+            .limit(limit)
+            .execution_options(yield_per=16)
+        )
+    )
+
+
+def _streamed(rows: Iterable[Any]) -> Iterator[ConsoleRow]:
+    for row in rows:
+        yield ConsoleRow(row[0], row[1], row[2], row[3])
+
+
 def console_count(tx: Connection, task_id: str) -> int:
     return tx.execute(select(func.count()).select_from(console).where(console.c.task_id == task_id)).scalar_one()
 
@@ -127,6 +158,32 @@ def drop_console(tx: Connection, task_id: str, before: float | None) -> int:
 
 
 # --- plots ------------------------------------------------------------------------------------------------
+
+
+def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -> Iterator[PlotRow]:
+    where = [plots.c.task_id == task_id]
+    if title:
+        where.append(plots.c.title == title)
+    if not all_iterations:
+        newer = plots.alias()
+        where.append(
+            ~select(newer.c.iteration)
+            .where(
+                newer.c.task_id == plots.c.task_id,
+                newer.c.title == plots.c.title,
+                newer.c.series == plots.c.series,
+                newer.c.iteration > plots.c.iteration,
+            )
+            .exists()
+        )
+    rows = tx.execute(
+        select(plots.c.title, plots.c.series, plots.c.iteration, plots.c.time, plots.c.kind, plots.c.figure)
+        .where(*where)
+        .order_by(plots.c.title, plots.c.series, plots.c.iteration)
+        .execution_options(yield_per=8)
+    )
+    for row in rows:
+        yield PlotRow(*row)
 
 
 def plot_keys(tx: Connection, owner_ids: Sequence[str]) -> dict[str, list[PlotKey]]:

@@ -65,23 +65,23 @@ class Decoded:
             self._bytes = 0
 
 
-def points(decoded: Decoded, tx: Connection, task_id: str, query: PointsQuery) -> Points | None:
-    found = store.find_series(tx, task_id, query.title, query.series)
+def points(decoded: Decoded, tx: Connection, task_id: str, asked: PointsQuery) -> Points | None:
+    found = store.find_series(tx, task_id, asked.title, asked.series)
     if found is None:
         return None
     from taskloom.server.metrics import thinning
 
     points = _columns(decoded, tx, *found)
-    points = thinning.in_order(points, query.x)
-    axis = points.iteration if query.x == "iteration" else points.time
-    points = points.part(*_bounds(points, query))
+    points = thinning.in_order(points, asked.x)
+    axis = points.iteration if asked.x == "iteration" else points.time
+    points = points.part(*_bounds(points, asked))
     count = len(points)
-    if 0 < query.points < count:
-        axis = points.iteration if query.x == "iteration" else points.time
-        points = points.take(thinning.choose(axis, points.value, query.points))
+    if 0 < asked.points < count:
+        axis = points.iteration if asked.x == "iteration" else points.time
+        points = points.take(thinning.choose(axis, points.value, asked.points))
     return Points(
-        title=query.title,
-        series=query.series,
+        title=asked.title,
+        series=asked.series,
         count=count,
         iteration=points.iteration.tolist(),
         value=_wire_numbers(points),
@@ -99,10 +99,10 @@ def _columns(decoded: Decoded, tx: Connection, series_id: int, summary: bytes) -
     return kept
 
 
-def _bounds(points: Columns, query: PointsQuery) -> tuple[int, int]:
+def _bounds(points: Columns, asked: PointsQuery) -> tuple[int, int]:
     """Where the range `first`..`last`, both included, begins and ends in points that are in order."""
-    first, last = query.first, query.last
-    if query.x == "time":
+    first, last = asked.first, asked.last
+    if asked.x == "time":
         start = 0 if first is None else int(points.time.searchsorted(first, "left"))
         stop = len(points) if last is None else int(points.time.searchsorted(last, "right"))
         return start, max(start, stop)
@@ -136,12 +136,12 @@ def _times(times: Doubles) -> list[float]:
     return times.tolist()
 
 
-def console_page(tx: Connection, task_id: str, query: ConsoleQuery) -> tuple[list[ConsoleEntry], bool]:
+def console_page(tx: Connection, task_id: str, asked: ConsoleQuery) -> tuple[list[ConsoleEntry], bool]:
     """The entries asked for, and whether more follow them."""
-    if query.tail:
-        rows = store.console_before_end(tx, task_id, query.after, min(query.tail, CONSOLE_ENTRIES))
+    if asked.tail:
+        rows = query.console_before_end(tx, task_id, asked.after, min(asked.tail, CONSOLE_ENTRIES))
     else:
-        rows = store.console_after(tx, task_id, query.after, min(query.limit, CONSOLE_ENTRIES))
+        rows = query.console_after(tx, task_id, asked.after, min(asked.limit, CONSOLE_ENTRIES))
     page: list[ConsoleEntry] = []
     size = 0
     for row in rows:
@@ -150,7 +150,7 @@ def console_page(tx: Connection, task_id: str, query: ConsoleQuery) -> tuple[lis
         if page and size > CONSOLE_ANSWER:
             break
         page.append(_entry(row, data))
-    if query.tail:
+    if asked.tail:
         return page[::-1], False
     return page, bool(page) and store.last_number(tx, task_id) > page[-1].number
 
@@ -202,10 +202,10 @@ def figures(tx: Connection, wanted: Sequence[tuple[str, query.PlotKey]]) -> list
     return found
 
 
-def plots(tx: Connection, task_id: str, query: PlotsQuery) -> list[Plot]:
+def plots(tx: Connection, task_id: str, asked: PlotsQuery) -> list[Plot]:
     found: list[Plot] = []
     size = 0
-    for row in store.find_plots(tx, task_id, query.title, query.all_iterations):
+    for row in query.find_plots(tx, task_id, asked.title, asked.all_iterations):
         plot = _plot(row)
         size += len(plot.figure)
         if found and size > PLOTS_ANSWER:

@@ -6,7 +6,7 @@ Every function takes the open connection of a work. `task_state` alone reads the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -324,36 +324,6 @@ def trim_console(tx: Connection, task_id: str, limit: int) -> None:
     tx.execute(delete(console).where(of_task, console.c.number <= last))
 
 
-def console_after(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
-    return _console(
-        tx.execute(
-            select(console.c.number, console.c.stream, console.c.time, console.c.data)
-            .where(console.c.task_id == task_id, console.c.number > after)
-            .order_by(console.c.number)
-            .limit(limit)
-            .execution_options(yield_per=16)
-        )
-    )
-
-
-def console_before_end(tx: Connection, task_id: str, after: int, limit: int) -> Iterator[ConsoleRow]:
-    """The last ones, newest first."""
-    return _console(
-        tx.execute(
-            select(console.c.number, console.c.stream, console.c.time, console.c.data)
-            .where(console.c.task_id == task_id, console.c.number > after)
-            .order_by(console.c.number.desc())
-            .limit(limit)
-            .execution_options(yield_per=16)
-        )
-    )
-
-
-def _console(rows: Iterable[Any]) -> Iterator[ConsoleRow]:
-    for row in rows:
-        yield ConsoleRow(row[0], row[1], row[2], row[3])
-
-
 # --- plots ------------------------------------------------------------------------------------------------
 
 
@@ -367,32 +337,6 @@ def put_plot(tx: Connection, task_id: str, plot: PlotRow) -> None:
         "figure": plot.figure,
     }
     tx.execute(_upsert(tx, plots), {"task_id": task_id, **values})
-
-
-def find_plots(tx: Connection, task_id: str, title: str, all_iterations: bool) -> Iterator[PlotRow]:
-    where = [plots.c.task_id == task_id]
-    if title:
-        where.append(plots.c.title == title)
-    if not all_iterations:
-        newer = plots.alias()
-        where.append(
-            ~select(newer.c.iteration)
-            .where(
-                newer.c.task_id == plots.c.task_id,
-                newer.c.title == plots.c.title,
-                newer.c.series == plots.c.series,
-                newer.c.iteration > plots.c.iteration,
-            )
-            .exists()
-        )
-    rows = tx.execute(
-        select(plots.c.title, plots.c.series, plots.c.iteration, plots.c.time, plots.c.kind, plots.c.figure)
-        .where(*where)
-        .order_by(plots.c.title, plots.c.series, plots.c.iteration)
-        .execution_options(yield_per=8)
-    )
-    for row in rows:
-        yield PlotRow(*row)
 
 
 # --- batches without a journal's numbers ------------------------------------------------------------------
