@@ -196,6 +196,9 @@ def test_a_pattern_over_any_or_all_of_some_fields(wire: ClearMLWire) -> None:
 
 def test_free_text_looks_at_name_comment_and_id(wire: ClearMLWire) -> None:
     assert names(wire, search_text="STARS") == tasks(7)
+    assert names(wire, search_text="t .* st") == tasks(7)
+    assert names(wire, search_text="^TASK 0[12]$") == tasks(1, 2)
+    assert names(wire, search_text="(unclosed") == []
     (task,) = wire.call("tasks.get_all", name="^task 02$")["tasks"]
     assert names(wire, search_text=task["id"][:20]) == tasks(2)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import split_name
 from taskloom.domain.task import HIDDEN_TAG, Task
 from taskloom.server.compat.clearml.call import Data, Rooms, flag, table, texts
@@ -29,7 +30,8 @@ from taskloom.server.compat.clearml.filters import (
     tags_or_none,
 )
 from taskloom.server.compat.clearml.people import People, people_of
-from taskloom.wire.messages import Condition, TaskQuery
+from taskloom.server.patterns import check_pattern
+from taskloom.wire.messages import Comparison, Condition, TaskQuery
 
 PLAIN = {
     **{
@@ -72,6 +74,8 @@ PLAIN = {
 """ClearML's path of a field -> our key, where a table can tell it."""
 
 PATTERNS = frozenset({"name", "comment"})
+SEARCHED = ("name", "comment", "id")
+PATTERN_LETTERS = frozenset(".^$*+?{}[]|()\\")
 MOMENTS = frozenset({"status_changed", "created", "started", "completed", "last_update"})
 NUMBERS = frozenset({"last_iteration", "progress"})
 METRIC = {"value": "", "min_value": ":min", "max_value": ":max"}
@@ -207,6 +211,10 @@ def task_query(body: Data, names: Names) -> TaskQuery:
             any_of += found
         else:
             where += [condition for choice in found for condition in choice]
+    text = search_text(body)
+    if _is_pattern(text):  # it may be meant either way
+        kinds: tuple[tuple[Comparison, str], ...] = (("contains", text), ("matches", f"(?i){text}"))
+        any_of.append([Condition(key=key, is_=is_, value=word) for key in SEARCHED for is_, word in kinds])
     if not flag(body, "search_hidden") and not body.get("id"):
         where.append(Condition(key="system_tags", is_="not in", value=[HIDDEN_TAG]))
     return TaskQuery(
@@ -214,7 +222,7 @@ def task_query(body: Data, names: Names) -> TaskQuery:
         any_of=any_of,
         tags=tags["tags"],
         system_tags=tags["system_tags"],
-        search=search_text(body),
+        search="" if _is_pattern(text) else text,
         order_by=orders(body, names),
         fields=fields(texts(body, "only_fields")),
         hidden=True,
@@ -255,6 +263,17 @@ def orders(body: Data, names: Names) -> list[str]:
 def search_text(body: Data) -> str:
     value = body.get("search_text")
     return "" if value is None else one_text("search_text", value).strip()
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether the text is a regular expression that says more than its own letters."""
+    if not PATTERN_LETTERS.intersection(text):
+        return False
+    try:
+        check_pattern(text)
+    except BadInput:
+        return False
+    return True
 
 
 def _ours(key: str, people: People) -> Callable[[str], str]:
