@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from shlex import quote
 from typing import Any, cast
 
 import msgspec
@@ -26,6 +27,7 @@ from taskloom.domain.metrics import SeriesSummary, WireNumber
 from taskloom.domain.parameters import ARGS_SECTION, Parameter
 from taskloom.domain.status import Status
 from taskloom.domain.task import ConfigurationObject, Property, Task, TaskEdit, TaskType
+from taskloom.server.compat.clearml.artifact_documents import artifact_document
 from taskloom.server.compat.clearml.call import table, text, texts
 from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
 from taskloom.server.compat.clearml.people import People
@@ -71,8 +73,6 @@ Document = dict[str, Any]
 
 def task_document(task: Task, people: People, origin: str) -> Document:
     """Every field of ClearML's task document; fields without a value are None, empty or left out as it has them."""
-    from taskloom.server.compat.clearml.artifact_documents import artifact_document
-
     script, container, execution = _execution_documents(task.execution)
     ended = task.completed if task.completed >= task.started else 0.0
     until = ended or (task.last_update if task.status is Status.RUNNING else 0.0)
@@ -164,7 +164,7 @@ def _execution_documents(execution: Execution) -> tuple[Document, Document, Docu
         "requirements": requirements,
     }
     if execution.arguments:
-        script["entry_point"] = " ".join((execution.entry_point, *map(_quoted, execution.arguments)))
+        script["entry_point"] = " ".join((execution.entry_point, *map(quote, execution.arguments)))
     container = {
         **_part(foreign, "container"),
         **{theirs: getattr(execution, ours) for theirs, ours in _CONTAINER.items()},
@@ -190,12 +190,6 @@ def _version(binary: str) -> str:
     """`3.11` of `/usr/bin/python3.11`; empty when the name tells none."""
     found = _PYTHON.fullmatch(binary.strip().rpartition("/")[2])
     return found[1] if found else ""
-
-
-def _quoted(word: str) -> str:
-    from shlex import quote
-
-    return quote(word)
 
 
 def _hyperparams(task: Task) -> Document:
@@ -388,20 +382,6 @@ def requirements_edit(found: Task, given: Any) -> TaskEdit:
     gathered = _Given(found.execution)
     gathered.requirements(given)
     return TaskEdit(execution=gathered.fields or None)
-
-
-def container_edit(found: Task, given: Any) -> TaskEdit:
-    gathered = _Given(found.execution)
-    gathered.container({"container": given})
-    return TaskEdit(execution=gathered.fields or None)
-
-
-def cleared() -> TaskEdit:
-    """Script and execution gone, as a reset that clears all has it; parameters stay."""
-    return TaskEdit(execution=cast("dict[str, Any]", msgspec.to_builtins(_WHOLE)))
-
-
-_WHOLE = {name: getattr(Execution(), name) for name in Execution.__struct_fields__}
 
 
 def _parameters_of(

@@ -33,7 +33,7 @@ from taskloom.server.compat.clearml.call import (
 )
 from taskloom.server.compat.clearml.documents import edit_of, task_document
 from taskloom.server.compat.clearml.errors import EMPTY_BATCH, MISSING_FIELD, Refusal
-from taskloom.server.compat.clearml.people import people_of
+from taskloom.server.compat.clearml.people import People, people_of
 from taskloom.server.compat.clearml.task_answers import (
     MOST,
     changed,
@@ -79,7 +79,9 @@ def endpoints(rooms: Rooms) -> Endpoints:
 
     async def get_by_id(call: ClearMLCall) -> Data:
         task = await rooms.tasks.get_task(task_id(call.body))
-        return {"task": task_document(task, await people_of(rooms), call.origin)}
+        mine = task.user == call.caller.user
+        people = People([(call.caller.user_id, task.user)]) if mine else await people_of(rooms)
+        return {"task": task_document(task, people, call.origin)}
 
     # --- edits ------------------------------------------------------------------------------------------
 
