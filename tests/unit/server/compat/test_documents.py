@@ -20,10 +20,10 @@ from taskloom.server.compat.clearml.documents import (
     edit_of,
     hashed,
     moment,
-    requirements_edit,
     seconds_of,
     task_document,
 )
+from taskloom.server.compat.clearml.executions import requirements_edit
 from taskloom.server.compat.clearml.people import People
 
 PEOPLE = People([("u" * 32, "ada")])

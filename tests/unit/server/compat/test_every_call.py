@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import Clock, House
 
 from taskloom.domain.artifact import Model
-from taskloom.server.compat.clearml import documents, serving
+from taskloom.server.compat.clearml import documents, executions, serving
 from taskloom.wire.messages import KeyCreate, ModelCreate, ProjectCreate, QueueCreate, TaskCreate
 from taskloom.wire.operations import (
     CREATE_KEY,
@@ -83,7 +83,11 @@ ODD: tuple[Any, ...] = (
 def fields_of(call: str) -> list[str]:
     """Names that the module behind a call looks for in bodies, with those of task documents."""
     respond = ENDPOINTS[call].respond
-    sources = [inspect.getsource(sys.modules[respond.__module__]), inspect.getsource(documents)]
+    sources = [
+        inspect.getsource(sys.modules[respond.__module__]),
+        inspect.getsource(documents),
+        inspect.getsource(executions),
+    ]
     return sorted({name for source in sources for name in _FIELD.findall(source)})
 
 

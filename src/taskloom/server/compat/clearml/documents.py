@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from shlex import quote
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -30,6 +28,7 @@ from taskloom.domain.task import ConfigurationObject, Property, Task, TaskEdit, 
 from taskloom.server.compat.clearml.artifact_documents import artifact_document
 from taskloom.server.compat.clearml.call import table, text, texts
 from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
+from taskloom.server.compat.clearml.executions import Document, GivenExecution, execution_documents
 from taskloom.server.compat.clearml.people import People
 from taskloom.server.compat.clearml.tokens import COMPANY
 
@@ -52,28 +51,13 @@ OURS: dict[str, Status] = {
 PROPERTIES = "properties"  # the section of hyperparameters that holds user properties
 PROGRESS = "progress"
 LEGACY = "legacy"  # the type of parameters and configurations that came in the old flat form
-_PYTHON = re.compile(r"python(\d+(?:\.\d+)?)")
-_SCRIPT = {
-    "repository": "repository",
-    "branch": "branch",
-    "tag": "tag",
-    "version_num": "commit",
-    "entry_point": "entry_point",
-    "working_dir": "working_dir",
-    "diff": "diff",
-}
-_CONTAINER = {"image": "image", "arguments": "image_arguments", "setup_shell_script": "setup"}
-_OWN_EXECUTION = frozenset({"artifacts", "docker_cmd", "parameters", "queue", "model_desc"})
-
-Document = dict[str, Any]
-
 
 # --- our task, told ---------------------------------------------------------------------------------------
 
 
 def task_document(task: Task, people: People, origin: str) -> Document:
     """Every field of ClearML's task document; fields without a value are None, empty or left out as it has them."""
-    script, container, execution = _execution_documents(task.execution)
+    script, container, execution = execution_documents(task.execution)
     ended = task.completed if task.completed >= task.started else 0.0
     until = ended or (task.last_update if task.status is Status.RUNNING else 0.0)
     foreign = task.execution.foreign
@@ -150,46 +134,6 @@ def seconds_of(iso: str) -> float:
     """Epoch seconds of a moment as ClearML writes them (without an offset: UTC); ValueError when it is none."""
     found = datetime.fromisoformat(iso)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _execution_documents(execution: Execution) -> tuple[Document, Document, Document]:
-    """Script, container, and what of ClearML's `execution` is not told elsewhere."""
-    foreign = execution.foreign
-    requirements: Document = {**_part(foreign, "requirements")}
-    if execution.packages:
-        requirements["pip"] = execution.packages
-    script: Document = {
-        "binary": _binary(execution),
-        **{theirs: getattr(execution, ours) for theirs, ours in _SCRIPT.items()},
-        "requirements": requirements,
-    }
-    if execution.arguments:
-        script["entry_point"] = " ".join((execution.entry_point, *map(quote, execution.arguments)))
-    container = {
-        **_part(foreign, "container"),
-        **{theirs: getattr(execution, ours) for theirs, ours in _CONTAINER.items()},
-    }
-    docker = " ".join(filter(None, (execution.image, execution.image_arguments)))
-    return script, container, {**_part(foreign, "execution"), "docker_cmd": docker}
-
-
-def _part(foreign: Mapping[str, Any], name: str) -> Document:
-    found = foreign.get(name)
-    return cast(Document, found) if isinstance(found, dict) else {}
-
-
-def _binary(execution: Execution) -> str:
-    """What a client gave, while it still speaks of the version that is recorded; else made from the version."""
-    given = execution.foreign.get("binary")
-    if isinstance(given, str) and _version(given) == execution.python:
-        return given
-    return f"python{'.'.join(execution.python.split('.')[:2])}" if execution.python else ""
-
-
-def _version(binary: str) -> str:
-    """`3.11` of `/usr/bin/python3.11`; empty when the name tells none."""
-    found = _PYTHON.fullmatch(binary.strip().rpartition("/")[2])
-    return found[1] if found else ""
 
 
 def _hyperparams(task: Task) -> Document:
@@ -274,7 +218,7 @@ def edit_of(body: Mapping[str, Any], found: Task | None = None) -> TaskEdit:
     parameters, properties = _parameters_of(body)
     configuration = _configuration_of(body)
     runtime, progress = _runtime_of(body)
-    given = _Given(execution)
+    given = GivenExecution(execution)
     given.script(body)
     given.container(body)
     given.execution(body)
@@ -310,78 +254,6 @@ def property_of(item: Mapping[str, Any]) -> Property:
 
 def configuration_of(item: Mapping[str, Any]) -> ConfigurationObject:
     return ConfigurationObject(_value_text(item, "value"), text(item, "type"), text(item, "description"))
-
-
-class _Given:
-    """Fields of an execution, gathered from the three places where ClearML has them."""
-
-    def __init__(self, found: Execution) -> None:
-        self._found = found
-        self._told = _execution_documents(found)
-        self._foreign = dict(found.foreign)
-        self._changes: dict[str, Any] = {}
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        foreign = {name: value for name, value in self._foreign.items() if not _empty(value)}
-        return self._changes if foreign == self._found.foreign else {**self._changes, "foreign": foreign}
-
-    def script(self, body: Mapping[str, Any]) -> None:
-        told = self._told[0]
-        script = table(body, "script")
-        for theirs, ours in _SCRIPT.items():
-            if script.get(theirs) is not None and (value := text(script, theirs)) != told[theirs]:
-                self._changes[ours] = value
-                if ours == "entry_point" and self._found.arguments:
-                    self._changes["arguments"] = ()
-        if "binary" in script and (binary := text(script, "binary")) != told["binary"]:
-            self._changes["python"] = _version(binary)
-            self._foreign["binary"] = binary
-        if script.get("requirements") is not None:
-            self.requirements(script["requirements"])
-
-    def requirements(self, given: Any) -> None:
-        """A dictionary of texts by the tool that installs them; a text alone is pip's."""
-        named = table({"requirements": given if isinstance(given, dict) else {"pip": given}}, "requirements")
-        kept = {n: v for n, v in named.items() if v is not None}
-        pip = _lines(kept.get("pip"))
-        if pip:
-            del kept["pip"]
-        if pip != self._found.packages:
-            self._changes["packages"] = pip
-        self._foreign["requirements"] = kept
-
-    def container(self, body: Mapping[str, Any]) -> None:
-        if body.get("container") is None:
-            return
-        container = table(body, "container")
-        for theirs, ours in _CONTAINER.items():
-            self._set(ours, _lines(container.get(theirs), " "))
-        self._foreign["container"] = {n: v for n, v in container.items() if n not in _CONTAINER and v is not None}
-
-    def execution(self, body: Mapping[str, Any]) -> None:
-        execution = table(body, "execution")
-        kept = {n: v for n, v in execution.items() if n not in _OWN_EXECUTION and v is not None}
-        merged = {**_part(self._foreign, "execution"), **kept}
-        self._foreign["execution"] = {n: v for n, v in merged.items() if not _empty(v)}
-        docker = text(execution, "docker_cmd")
-        if docker and docker != self._told[2]["docker_cmd"] and body.get("container") is None:
-            image, _, arguments = docker.strip().partition(" ")
-            self._set("image", image)
-            self._set("image_arguments", arguments.strip())
-        if body.get("input") is not None and (given := table(body, "input")) != {"view": {}}:
-            self._foreign["input"] = given
-
-    def _set(self, field: str, value: str) -> None:
-        if value != getattr(self._found, field):
-            self._changes[field] = value
-
-
-def requirements_edit(found: Task, given: Any) -> TaskEdit:
-    """Only the packages, as `tasks.set_requirements` has them."""
-    gathered = _Given(found.execution)
-    gathered.requirements(given)
-    return TaskEdit(execution=gathered.fields or None)
 
 
 def _parameters_of(
@@ -438,10 +310,6 @@ def _type_of(kind: str) -> TaskType:
         raise Refusal(f"field 'type': {kind[:80]!a} is none of {known}", 400, BAD_FIELD) from None
 
 
-def _empty(value: Any) -> bool:
-    return value is None or value in ("", [], {})
-
-
 def _optional(body: Mapping[str, Any], name: str) -> str | None:
     return None if body.get(name) is None else text(body, name)
 
@@ -454,10 +322,3 @@ def _value_text(item: Mapping[str, Any], name: str) -> str:
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode()
     return text(item, name)
-
-
-def _lines(value: Any, between: str = "\n") -> str:
-    """A text, or a list of them; nothing is the empty text."""
-    if isinstance(value, list):
-        return between.join(texts({"lines": value}, "lines"))
-    return text({"text": value}, "text")

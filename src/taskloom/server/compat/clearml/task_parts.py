@@ -35,9 +35,9 @@ from taskloom.server.compat.clearml.documents import (
     parameter_document,
     parameter_of,
     property_of,
-    requirements_edit,
 )
 from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
+from taskloom.server.compat.clearml.executions import requirements_edit
 from taskloom.server.compat.clearml.task_answers import changed, check_task_id, open_states, task_id, task_ids
 from taskloom.wire.messages import TaskQuery
 
