@@ -18,6 +18,7 @@ from tests.journals import Run
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import Parameter, encode, number
 from taskloom.domain.task import Property, Task, TaskEdit, TaskType
+from taskloom.server.patterns import finder
 from taskloom.wire.messages import Condition, TaskCreate, TaskEditRequest, TaskQuery
 from taskloom.wire.operations import CREATE_TASK, EDIT_TASK, QUERY_TASKS
 
@@ -262,6 +263,23 @@ def test_conditions_on_fields_work_beside_the_older_filters(shelf: House, everyt
     assert {t.id for t in found} == {
         t.id for t in everything if t.project.startswith("one") and "beta" in t.tags and t.name.startswith("alpha")
     }
+
+
+pieces = st.sampled_from(
+    ["^", "$", ".*", "a", "alpha", " task", "\\ ", "1", "\\.", "\\$", ".", "[0-9]", "\\\\", "b", "é"]
+)
+
+
+@given(parts=st.lists(pieces, max_size=6))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_patterns_that_are_plain_texts_find_what_the_engine_finds(
+    shelf: House, everything: list[Task], parts: list[str]
+) -> None:
+    pattern = "".join(parts)
+    found = {
+        task.id for task in find(shelf, where=[Condition(key="name", is_="matches", value=pattern)], limit=1000)
+    }
+    assert found == {task.id for task in everything if finder(pattern)(task.name)}
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(x|x)*y", "^(.*)*$", "(.{0,30}){10}z"])

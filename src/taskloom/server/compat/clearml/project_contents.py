@@ -25,52 +25,60 @@ from taskloom.server.patterns import finder
 from taskloom.wire.messages import Condition, TaskQuery
 
 ENDS = (":min", ":max")
+ReadTags = Callable[[Sequence[str], bool], Awaitable[list[str]]]
 
 
 def endpoints(rooms: Rooms) -> Endpoints:
-    contents = rooms.projects.contents
-
     async def within(body: Data) -> list[str]:
         projects = texts(body, "projects") or texts(body, "project")
         return await rooms.projects.ids_below(projects) if flag(body, "include_subprojects", True) else projects
 
-    def tags(read: Callable[..., Awaitable[list[str]]]) -> Callable[[ClearMLCall], Awaitable[Data]]:
+    def tags(read: ReadTags) -> Callable[[ClearMLCall], Awaitable[Data]]:
         async def told(call: ClearMLCall) -> Data:
             ids = await within(call.body)
-            found: dict[str, Any] = {"tags": await read(ids)}
+            found: dict[str, Any] = {"tags": await read(ids, False)}
             if flag(call.body, "include_system"):
-                found["system_tags"] = await read(ids, system=True)
+                found["system_tags"] = await read(ids, True)
             return found
 
         return told
 
-    async def project_tags(ids: Sequence[str], *, system: bool = False) -> list[str]:
+    async def task_tags(ids: Sequence[str], system: bool) -> list[str]:
+        return await rooms.projects.contents.task_tags(ids, system=system)
+
+    async def model_tags(ids: Sequence[str], system: bool) -> list[str]:
+        return await rooms.projects.contents.model_tags(ids, system=system)
+
+    async def project_tags(ids: Sequence[str], system: bool) -> list[str]:
         projects = await rooms.projects.find_projects(lambda _: True, ids=ids)
         return sorted({tag for p in projects for tag in (p.system_tags if system else p.tags)})
 
-    async def every_tag(ids: Sequence[str], *, system: bool = False) -> list[str]:
+    async def every_tag(ids: Sequence[str], system: bool) -> list[str]:
         """Of the whole organization, whatever bears it."""
-        tasks, models = await contents.task_tags([], system=system), await contents.model_tags([], system=system)
-        return sorted({*tasks, *models, *await project_tags([], system=system)})
+        found = [await read([], system) for read in (task_tags, model_tags, project_tags)]
+        return sorted({tag for tags in found for tag in tags})
 
     async def get_hyper_parameters(call: ClearMLCall) -> Data:
         ids = await within(call.body)
-        names = [key.removeprefix("parameters.").partition("/") for key in await contents.keys(ids, "parameters.")]
+        names = [
+            key.removeprefix("parameters.").partition("/")
+            for key in await rooms.projects.contents.keys(ids, "parameters.")
+        ]
         found = [{"section": section, "name": name} for section, _, name in names]
-        for key in await contents.keys(ids, "properties."):
+        for key in await rooms.projects.contents.keys(ids, "properties."):
             found.append({"section": PROPERTIES, "name": key.removeprefix("properties.")})
         return _paged("parameters", found, call.body)
 
     async def get_hyperparam_values(call: ClearMLCall) -> Data:
         section, name = needed(call.body, "section"), needed(call.body, "name")
         key = f"properties.{name}" if section == PROPERTIES else f"parameters.{section}/{name}"
-        values = await contents.values(await within(call.body), key)
+        values = await rooms.projects.contents.values(await within(call.body), key)
         if call.body.get("pattern"):
             values = [*filter(finder(f"(?i){text(call.body, 'pattern')}"), values)]
         return _paged("values", values, call.body)
 
     async def get_metric_variants(call: ClearMLCall) -> Data:
-        keys = set(await contents.keys(await within(call.body), "metrics."))
+        keys = set(await rooms.projects.contents.keys(await within(call.body), "metrics."))
         last = sorted(key for key in keys if all(f"{key}{end}" in keys for end in ENDS))
         pairs = [await _names(rooms, key.removeprefix("metrics.")) for key in last]
         return {
@@ -81,23 +89,23 @@ def endpoints(rooms: Rooms) -> Endpoints:
         }
 
     async def get_metadata_keys(call: ClearMLCall) -> Data:
-        return _paged("keys", await contents.metadata_keys(await within(call.body)), call.body)
+        return _paged("keys", await rooms.projects.contents.metadata_keys(await within(call.body)), call.body)
 
     async def get_metadata_values(call: ClearMLCall) -> Data:
-        found = await contents.metadata_values(await within(call.body), needed(call.body, "key"))
+        found = await rooms.projects.contents.metadata_values(await within(call.body), needed(call.body, "key"))
         return _paged("values", found, call.body)
 
     async def get_task_parents(call: ClearMLCall) -> Data:
         archived = {"archived": True, "active": False}.get(text(call.body, "tasks_state"))
-        found = await contents.parents(await within(call.body), archived)
+        found = await rooms.projects.contents.parents(await within(call.body), archived)
         return {"parents": [{"id": i, "name": n, "project": {"id": p, "name": path}} for i, n, p, path in found]}
 
     async def get_types(call: ClearMLCall) -> Data:
-        return {"types": await contents.task_types(await within(call.body))}
+        return {"types": await rooms.projects.contents.task_types(await within(call.body))}
 
     return {
-        "projects.get_task_tags": reads(tags(contents.task_tags)),
-        "projects.get_model_tags": reads(tags(contents.model_tags)),
+        "projects.get_task_tags": reads(tags(task_tags)),
+        "projects.get_model_tags": reads(tags(model_tags)),
         "projects.get_project_tags": reads(tags(project_tags)),
         "organization.get_tags": reads(tags(every_tag)),
         "projects.get_hyper_parameters": reads(get_hyper_parameters),
