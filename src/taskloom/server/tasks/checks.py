@@ -162,7 +162,10 @@ def _check_documents(task: Task, differs: Any) -> None:
         _count(len(task.runtime), "runtime")
     if touched or differs("execution"):
         parts = (task.execution, task.parameters, task.configuration, task.properties, task.runtime)
-        size = sum(len(_pack(part)) for part in parts)
+        try:
+            size = sum(len(_pack(part)) for part in parts)
+        except (OverflowError, RecursionError) as error:
+            raise BadInput(f"the task's document cannot be stored: {error}") from None
         if size > MAX_DOCUMENT:
             raise TooLarge(
                 f"the task's document has {size} bytes; expected at most {MAX_DOCUMENT}", limit=MAX_DOCUMENT

@@ -11,7 +11,7 @@ from tests.unit.server.compat.wire import ClearMLWire, Refused
 
 from taskloom.domain.queue import Machine
 from taskloom.domain.status import Status
-from taskloom.wire.messages import Claim, Enqueue, Finish, QueueCreate, WorkerRegister
+from taskloom.wire.messages import Claim, Enqueue, Finish, Lease, QueueCreate, WorkerRegister
 from taskloom.wire.operations import (
     CLAIM_TASK,
     CREATE_QUEUE,
@@ -21,6 +21,7 @@ from taskloom.wire.operations import (
     GET_TASK,
     REGISTER_WORKER,
 )
+from taskloom.wire.records import EndStatus
 
 STATES = ("created", "queued", "in_progress", "stopped", "failed", "completed", "published")
 WAYS: dict[str, tuple[str, ...]] = {
@@ -224,31 +225,41 @@ def worker(house: House, name: str, queue: str) -> None:
     house.client.call(REGISTER_WORKER, wanted)
 
 
-def claimed(wire: ClearMLWire, house: House, queue: str) -> tuple[str, str]:
-    """A task under the lease of a worker of ours, and the lease's token."""
+def claimed(wire: ClearMLWire, house: House, queue: str) -> tuple[str, Lease]:
+    """A task under the lease of a worker of ours."""
     worker(house, f"worker-of-{queue}", queue)
     task = make(wire)
     house.client.call(ENQUEUE_TASK, Enqueue(queue=queue), task=task)
     lease = house.client.call(CLAIM_TASK, Claim(worker=f"worker-of-{queue}", queues=(queue,), wait=0)).lease
     assert lease is not None
     assert lease.task.id == task
-    return task, lease.token
+    return task, lease
 
 
 @pytest.mark.parametrize(
     ("move", "outcome", "status"), [("completed", "completed", "completed"), ("failed", "failed", "failed")]
 )
 def test_a_task_under_our_workers_lease_is_ended_by_the_worker_with_the_scripts_words(
-    wire: ClearMLWire, house: House, move: str, outcome: str, status: str
+    wire: ClearMLWire, house: House, move: str, outcome: EndStatus, status: str
 ) -> None:
-    task, token = claimed(wire, house, f"for {move}")
-    assert wire.call("tasks.started", task=task)["fields"]["status"] == "in_progress"
-    told = wire.call(f"tasks.{move}", task=task, status_reason="the script says", status_message="its words")
+    task, lease = claimed(wire, house, f"for {move}")
+    script = ClearMLWire(house, lease.key)
+    assert script.call("tasks.started", task=task)["fields"]["status"] == "in_progress"
+    told = script.call(f"tasks.{move}", task=task, status_reason="the script says", status_message="its words")
     assert told["fields"]["status"] == "in_progress"
-    house.client.call(FINISH_LEASE, Finish(outcome=outcome), token=token)  # pyright: ignore[reportArgumentType]
+    house.client.call(FINISH_LEASE, Finish(outcome=outcome), token=lease.token)
     found = house.client.call(GET_TASK, task=task)
     assert found.status.value == status
     assert (found.status_reason, found.status_message) == ("the script says", "its words")
+
+
+def test_who_fails_the_task_of_a_worker_from_outside_stops_it(wire: ClearMLWire, house: House) -> None:
+    task, lease = claimed(wire, house, "to fail")
+    told = wire.call("tasks.failed", task=task, status_reason="a person says")
+    assert (told["fields"]["status"], told["fields"]["status_message"]) == ("in_progress", "stopping")
+    house.client.call(FINISH_LEASE, Finish(outcome="aborted"), token=lease.token)
+    found = house.client.call(GET_TASK, task=task)
+    assert (found.status, found.status_reason) == (Status.FAILED, "a person says")
 
 
 def test_stop_asks_the_worker_and_the_script_sees_it(wire: ClearMLWire, house: House) -> None:
