@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+WORKER_BRINGS = "(a worker brings its own)"
+"""Behind the line `# taskloom==VERSION` of `packages`: what a worker of ours links, and others have to install."""
+
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a place must have. `None` means: whatever the worker offers. Memory and disk in bytes."""

@@ -424,7 +424,7 @@ class TaskDocument:
     def _edited_elsewhere(self) -> words.Task | None:
         """The document whose values win over the script's: only under a worker."""
         recorder = self._recorder
-        return recorder.document() if isinstance(recorder, Session) and recorder.identity.lease else None
+        return recorder.document() if isinstance(recorder, Session) and recorder.identity.hosted else None
 
     def _reading_client(self) -> Client:
         """For questions that only the server can answer; the live task's results are brought there first."""

@@ -4,10 +4,11 @@ The order in which it is decided:
 1. under a worker (`TASKLOOM_LEASE`): the task of `TASKLOOM_TASK_ID`; nothing is created
 2. below a process that runs a task (`TASKLOOM_OWNER` names its living process): that task, as a child
 3. `TASKLOOM_TASK_ID` set by a person: that task, whether it exists or not
-4. one of several ranks started by a launcher: the id that the first of them wrote down; rank 0 owns it
-5. otherwise what `Task.init` asks for: a new task, the last one again, or its continuation
+4. under an agent of another system (`CLEARML_TASK_ID`), when our server knows the task: see `agents`
+5. one of several ranks started by a launcher: the id that the first of them wrote down; rank 0 owns it
+6. otherwise what `Task.init` asks for: a new task, the last one again, or its continuation
 
-Only files are looked at, never the network.
+Only files are looked at here, never the network.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ from taskloom.domain.errors import BadInput
 from taskloom.domain.task import Task
 from taskloom.journal import layout
 from taskloom.journal.layout import Role
+from taskloom.wire.client import Address
 from taskloom.wire.records import OpenMode
-from taskloom.wire.worker_protocol import ENV_JOURNAL, ENV_LEASE, ENV_TASK_FILE, ENV_TASK_ID
+from taskloom.wire.worker_protocol import (
+    ENV_API_KEY,
+    ENV_JOURNAL,
+    ENV_LEASE,
+    ENV_TASK_FILE,
+    ENV_TASK_ID,
+    ENV_URL,
+)
 
 ENV_OWNER = "TASKLOOM_OWNER"  # process id of the script that runs the task; set by Task.init for its children
 GROUPS_FOLDER = "groups"
@@ -45,6 +54,14 @@ class Identity:
     lease: str = ""
     claimed: Task | None = field(default=None, repr=False)
     attached: bool = False  # chosen by the environment, not by the arguments of Task.init
+    address: Address | None = field(default=None, repr=False)  # the server of the agent that runs this
+
+    @property
+    def hosted(self) -> bool:
+        """Run by a worker or an agent: the task's values win over the script's, and its code and console are
+        not this process' to record.
+        """
+        return bool(self.lease) or self.address is not None
 
 
 def from_environment(environ: Mapping[str, str], data: Path) -> Identity | None:
@@ -58,20 +75,20 @@ def from_environment(environ: Mapping[str, str], data: Path) -> Identity | None:
     folder = environ.get(ENV_JOURNAL, "")
     root = Path(folder).parent if folder else layout.journal_root(data)
     if lease:
-        child = _is_other_process(owner) or _rank(environ) > 0
+        child = _is_other_process(owner) or rank(environ) > 0
         claimed = read_task_file(environ.get(ENV_TASK_FILE, ""))
         return Identity(task, "child" if child else "main", root, None, lease, claimed, attached=True)
     if owner:
         if not _is_other_process(owner):
             return None  # an earlier program of this very process, or an owner that is gone: not ours any more
         return Identity(task, "child", root, attached=True)
-    if _rank(environ) > 0:
+    if rank(environ) > 0:
         return Identity(task, "child", root, attached=True)
     return Identity(task, "main", root, "resume", attached=True)
 
 
 def from_launcher(environ: Mapping[str, str], data: Path, turn: int) -> Identity | None:
-    """Case 4: ranks of one launcher on one machine agree on an id through a file. `turn`: which Task.init it is.
+    """Case 5: ranks of one launcher on one machine agree on an id through a file. `turn`: which Task.init it is.
 
     Ranks on other machines see another data folder: there the id has to be given in TASKLOOM_TASK_ID.
     """
@@ -83,7 +100,7 @@ def from_launcher(environ: Mapping[str, str], data: Path, turn: int) -> Identity
     key = "-".join([*words, str(os.getppid()), _started(os.getppid()), str(turn)])
     name = re.sub(r"[^A-Za-z0-9.-]", "_", key)[:200]
     task = _agree(data / GROUPS_FOLDER / name)
-    child = _rank(environ) > 0
+    child = rank(environ) > 0
     return Identity(task, "child" if child else "main", layout.journal_root(data), None if child else "new")
 
 
@@ -91,8 +108,12 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+def is_task_id(text: str) -> bool:
+    return _TASK_ID.fullmatch(text) is not None
+
+
 def check_task_id(task: str, what: str = "task id") -> str:
-    if not _TASK_ID.fullmatch(task):
+    if not is_task_id(task):
         raise BadInput(f"{what} {task[:80]!r}: expected 32 lower-case hexadecimal digits")
     return task
 
@@ -108,15 +129,19 @@ def read_task_file(path: str) -> Task | None:
 
 
 def child_environment(identity: Identity) -> dict[str, str]:
-    """What children of this process find in their environment."""
+    """What this process and its children find in their environment from now on."""
+    address = {}
+    if identity.address is not None:
+        address = {ENV_URL: identity.address.url, ENV_API_KEY: identity.address.api_key}
     return {
+        **address,
         ENV_TASK_ID: identity.task,
         ENV_JOURNAL: str(identity.root / identity.task),
         ENV_OWNER: str(os.getpid()),
     }
 
 
-def _rank(environ: Mapping[str, str]) -> int:
+def rank(environ: Mapping[str, str]) -> int:
     """The rank that a launcher gave; 0 when it gave none. A rank counts only below a launcher."""
     text = environ.get("RANK", "")
     return int(text) if text.isdigit() else 0

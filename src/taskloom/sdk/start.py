@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from taskloom.domain.project import check_name, check_project, check_tag
 from taskloom.domain.status import Status
 from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
 from taskloom.journal import layout
+from taskloom.sdk.agents import under_agent
 from taskloom.sdk.capture.arguments import ArgumentHook, names_a_secret
 from taskloom.sdk.capture.console import ConsoleTee
 from taskloom.sdk.history import History, LastRun, reuse_seconds
@@ -96,7 +97,11 @@ def start_session(wish: Wish) -> Session:
     """The session for this process; a helper's one when another process owns the task."""
     data = data_folder()
     notices = Notices()
-    identity = from_environment(os.environ, data) or from_launcher(os.environ, data, current.turn)
+    identity = (
+        from_environment(os.environ, data)
+        or under_agent(os.environ, data, notices)
+        or from_launcher(os.environ, data, current.turn)
+    )
     history: History | None = None
     offset = 0
     if identity is None:
@@ -125,7 +130,7 @@ def start_session(wish: Wish) -> Session:
     _announce(session)
     if session.owner:
         _watch(session, wish)
-    elif identity.lease:
+    elif identity.hosted:
         _watch_arguments(session, wish)
     return session
 
@@ -151,9 +156,7 @@ def _open(identity: Identity, document: Task, data: Path, notices: Notices) -> S
 
         place = Path(tempfile.mkdtemp(prefix="taskloom-"))
         notices.say(f"the journal cannot be written below {identity.root}: {error.strerror}; it is in {place}")
-        elsewhere = Identity(
-            identity.task, identity.role, place, identity.mode, identity.lease, identity.claimed, identity.attached
-        )
+        elsewhere = replace(identity, root=place)
         return Session(elsewhere, document, data, notices)
 
 
@@ -278,7 +281,7 @@ def _watch(session: Session, wish: Wish) -> None:
 
 
 def _watch_console(session: Session, wish: Wish) -> None:
-    if session.identity.lease:
+    if session.identity.hosted:
         session.stdout_recorded = True  # the worker has the descriptors
         return
     out, err = wanted(wish.streams, "stdout"), wanted(wish.streams, "stderr")
@@ -292,7 +295,7 @@ def _watch_console(session: Session, wish: Wish) -> None:
 
 
 def _watch_arguments(session: Session, wish: Wish) -> None:
-    if wish.arguments is False or (not session.owner and not session.identity.lease):
+    if wish.arguments is False or (not session.owner and not session.identity.hosted):
         return
     with session.notices.boundary("arguments could not be captured"):
         argv = tuple(sys.argv[1:])
@@ -304,7 +307,7 @@ def _watch_arguments(session: Session, wish: Wish) -> None:
                     session.edit(TaskEdit(parameters={ARGS_SECTION: dict(found)}))
 
         def overrides() -> Mapping[str, Parameter] | None:
-            return session.document().parameters.get(ARGS_SECTION) if session.identity.lease else None
+            return session.document().parameters.get(ARGS_SECTION) if session.identity.hosted else None
 
         options = wish.arguments if isinstance(wish.arguments, bool) else dict(wish.arguments)
         hook = ArgumentHook(report, overrides, options)
@@ -327,7 +330,7 @@ class _Arguments:
     reported: bool = False
 
     def keep_command_line(self) -> None:
-        if not self.argv or not self.session.owner or self.session.identity.lease:
+        if not self.argv or not self.session.owner or self.session.identity.hosted:
             return
         if names_a_secret(self.argv):
             self.session.notices.say("the command line is not recorded, since it holds a secret")
@@ -344,7 +347,7 @@ def _capture(session: Session, code: bool, script: Path | None, folder: Path, ma
     session.deliver()
     if machine:
         _sample(session)
-    if session.identity.lease:
+    if session.identity.hosted:
         return  # the worker runs what is written down; it stays as it is
     if not code:
         session.edit(TaskEdit(execution={"python": _python()}))

@@ -431,7 +431,7 @@ class Task(TaskDocument):
         The task has to reach the server first; TaskloomError when it does not within the closing time.
         """
         session = self._recorder
-        if not isinstance(session, Session) or session.identity.lease:
+        if not isinstance(session, Session) or session.identity.hosted:
             return None
         self.flush()
         queued: Task

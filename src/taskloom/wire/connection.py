@@ -19,6 +19,7 @@ from taskloom.wire.client import Address
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_DATA, ENV_URL
 
 CONNECTION_FILE = "connection.json"
+KEY = "tl_"  # begins every API key; the rest is `<access>_<secret>`
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -49,6 +50,44 @@ def find_address(environ: Mapping[str, str] = os.environ) -> Address | None:
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{ENV_URL} is {url!r}: expected an address such as http://127.0.0.1:8080")
     return Address(url, key)
+
+
+def agent_address(environ: Mapping[str, str]) -> Address | None:
+    """The server of an agent of another system (ClearML's), as its child finds it: variables, else the file of
+    settings that the agent wrote for it. Whether it is one of ours is not known here.
+    """
+    settings = _agent_settings(environ.get("CLEARML_CONFIG_FILE", ""))
+    words = settings.credentials
+    url = environ.get("CLEARML_API_HOST") or settings.api_server
+    access = environ.get("CLEARML_API_ACCESS_KEY") or words.access_key
+    secret = environ.get("CLEARML_API_SECRET_KEY") or words.secret_key
+    if not url.startswith(("http://", "https://")) or not secret:
+        return None
+    return Address(
+        url.rstrip("/"), secret if secret.startswith(KEY) else f"{KEY}{access.removeprefix(KEY)}_{secret}"
+    )
+
+
+class _Credentials(msgspec.Struct, frozen=True):
+    access_key: str = ""
+    secret_key: str = ""
+
+
+class _AgentApi(msgspec.Struct, frozen=True):
+    api_server: str = ""
+    credentials: _Credentials = _Credentials()
+
+
+class _AgentSettings(msgspec.Struct, frozen=True):
+    api: _AgentApi = _AgentApi()
+
+
+def _agent_settings(path: str) -> _AgentApi:
+    """The agent writes JSON; a file that a person wrote may be no JSON, and says nothing here."""
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=_AgentSettings).api if path else _AgentApi()
+    except (OSError, msgspec.DecodeError):
+        return _AgentApi()
 
 
 def read_connection(folder: Path) -> Connection | None:

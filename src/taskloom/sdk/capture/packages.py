@@ -30,6 +30,7 @@ from types import CodeType, ModuleType
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from taskloom.domain.execution import WORKER_BRINGS
 from taskloom.sdk.capture.git import GitTrouble, chosen_remote, last_pushed, strip_credentials
 
 MAX_FILES = 400
@@ -357,7 +358,7 @@ class _Package:
     def lines(self, own_folder: Path) -> list[str]:
         """The requirement, or comments where other machines cannot have it."""
         if self.name.lower() == _OWN_NAME:
-            return [f"# {self.pinned} (a worker brings its own)"]
+            return [f"# {self.pinned} {WORKER_BRINGS}"]
         url = str(self.origin.get("url", ""))
         below = f"#subdirectory={self.origin['subdirectory']}" if self.origin.get("subdirectory") else ""
         vcs: dict[str, str] = self.origin.get("vcs_info", {})

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from shlex import quote
 from typing import Any, cast
 
-from taskloom.domain.execution import Execution
+from taskloom.domain.execution import WORKER_BRINGS, Execution
 from taskloom.domain.task import Task, TaskEdit
 from taskloom.server.compat.clearml.call import table, text, texts
 
 Document = dict[str, Any]
 
+_BROUGHT = re.compile(rf"^# (\S+) {re.escape(WORKER_BRINGS)}$", re.MULTILINE)
 _PYTHON = re.compile(r"python(\d+(?:\.\d+)?)")
 _SCRIPT = {
     "repository": "repository",
@@ -40,7 +41,7 @@ def execution_documents(execution: Execution) -> tuple[Document, Document, Docum
     foreign = execution.foreign
     requirements: Document = {**_part(foreign, "requirements")}
     if execution.packages:
-        requirements["pip"] = execution.packages
+        requirements["pip"] = _listed(execution.packages)
     script: Document = {
         "binary": _binary(execution),
         **{theirs: getattr(execution, ours) for theirs, ours in _SCRIPT.items()},
@@ -54,6 +55,11 @@ def execution_documents(execution: Execution) -> tuple[Document, Document, Docum
     }
     docker = " ".join(filter(None, (execution.image, execution.image_arguments)))
     return script, container, {**_part(foreign, "execution"), "docker_cmd": docker}
+
+
+def _listed(packages: str) -> str:
+    """Taskloom itself is a requirement for ClearML's agent, which brings none of its own."""
+    return _BROUGHT.sub(r"\1", packages)
 
 
 def _part(foreign: Mapping[str, Any], name: str) -> Document:
@@ -113,7 +119,7 @@ class GivenExecution:
         pip = _lines(kept.get("pip"))
         if pip:
             del kept["pip"]
-        if pip != self._found.packages:
+        if pip != _listed(self._found.packages):
             self._changes["packages"] = pip
         self._foreign["requirements"] = kept
 
