@@ -69,14 +69,15 @@ def test_clearml_task_makes_and_enqueues_what_our_worker_runs(
         "print('rounds are', parser.parse_args().rounds)\n"
     )
     words = ("--project", "plain", "--name", "from the command", "--script", str(script), "--args", "rounds=5")
-    made = clearml.command("clearml-task", *words, "--queue", "default", "--skip-task-init").ok()
+    made = clearml.command("clearml-task", *words, "--queue", "default", "--packages", "clearml").ok()
     found = clearml.house.client.call(QUERY_TASKS, TaskQuery(project="plain")).tasks
     assert [(task.name, task.status) for task in found] == [("from the command", Status.PENDING)], made.out
     assert found[0].parameters["Args"]["rounds"].value == "5"
     with our_worker(clearml):
         _wait_for_end(clearml, found[0].id)
     ended = clearml.house.client.call(GET_TASK, task=found[0].id)
-    assert ended.status is Status.COMPLETED, ended.status_message
+    assert ended.status is Status.COMPLETED, _told(clearml, ended.id)
+    assert "rounds are 5" in _told(clearml, ended.id)
 
 
 def test_a_trigger_sees_a_completed_task_and_enqueues_another(
@@ -91,7 +92,7 @@ def test_a_trigger_sees_a_completed_task_and_enqueues_another(
                                      force_create_task_name="watcher", force_create_task_project="watch")
         scheduler.add_task_trigger(name="on done", schedule_task_id=sys.argv[1], schedule_queue="default",
                                    trigger_project="watched", trigger_on_status=["completed"],
-                                   task_overrides={"script.branch": "after-${task.id}"})
+                                   task_parameters={"General/x": "${task.id}"})
         print("watching", flush=True)
         scheduler.start()
         """,
@@ -118,10 +119,10 @@ def test_a_trigger_sees_a_completed_task_and_enqueues_another(
         waiting = TaskQuery(parent=[template], hidden=True, status=[Status.PENDING])
         eventually(lambda: clearml.house.client.call(QUERY_TASKS, waiting).tasks)
         found = clearml.house.client.call(QUERY_TASKS, waiting).tasks
-        assert found[0].execution.branch == f"after-{watched.said('id')}"
+        assert found[0].parameters["General"]["x"].value == watched.said("id")
     finally:
-        trigger.terminate()
-        finish(trigger, 60)
+        trigger.kill()  # its loop does not heed SIGTERM
+        finish(trigger)
 
 
 def test_a_schedule_enqueues_at_once_when_told(
@@ -132,7 +133,7 @@ def test_a_schedule_enqueues_at_once_when_told(
         """
         import sys
         from clearml.automation import TaskScheduler
-        scheduler = TaskScheduler(pooling_frequency_minutes=0.03, sync_frequency_minutes=1,
+        scheduler = TaskScheduler(sync_frequency_minutes=1,
                                   force_create_task_name="clock", force_create_task_project="clocks")
         scheduler.add_task(schedule_task_id=sys.argv[1], queue="default", name="hourly", hour=1, minute=0,
                            execute_immediately=True, task_parameters={"General/x": "9"})
@@ -147,8 +148,8 @@ def test_a_schedule_enqueues_at_once_when_told(
         found = clearml.house.client.call(QUERY_TASKS, waiting).tasks
         assert found[0].parameters["General"]["x"].value == "9"
     finally:
-        schedule.terminate()
-        finish(schedule, 60)
+        schedule.kill()
+        finish(schedule)
 
 
 def _wait_for_end(clearml: ClearML, task_id: str) -> None:

@@ -37,9 +37,8 @@ def test_a_pipeline_from_functions_hands_its_results_on(clearml: ClearML) -> Non
                                function_return=["answer"], parents=["load"])
         pipe.start_locally(run_pipeline_steps_locally=True)
         print("controller=" + pipe.id)
-        print("answer=%s" % Task.get_task(task_id=pipe.get_processed_nodes()["total"].executed
-              if hasattr(pipe, "get_processed_nodes") and isinstance(pipe.get_processed_nodes(), dict)
-              else [n for n in pipe.get_processed_nodes() if n.name == "total"][0].executed).artifacts["answer"].get())
+        total = pipe.get_processed_nodes()["total"].executed
+        print("answer=%s" % Task.get_task(task_id=total).get_parameters()["return/answer"])
         """
     ).ok()
     assert ran.said("answer") == "10"
