@@ -225,3 +225,11 @@ def test_credentials_can_be_made_listed_and_revoked(house: House) -> None:
     assert {"access_key": made["access_key"], "label": "for the lab"} in call("get_credentials")["credentials"]
     assert call("revoke_credentials", access_key=made["access_key"]) == {"revoked": 1}
     assert httpx.get(f"{house.url}/auth.login", headers=basic(key)).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", PING), ("GET", "/nothing.here"), ("HEAD", "/files/nothing")])
+def test_no_connection_is_kept_because_clients_fork_with_their_open_ones(
+    house: House, method: str, path: str
+) -> None:
+    with httpx.Client(headers=bearer(house.key)) as client:
+        assert client.request(method, f"{house.url}{path}").headers["connection"] == "close"

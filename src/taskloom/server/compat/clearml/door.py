@@ -49,6 +49,13 @@ class Door:
         return raw_path == FILES or raw_path.startswith(f"{FILES}/") or _CALL.fullmatch(raw_path) is not None
 
     async def answer(self, request: Request) -> Response:
+        response = await self._answered(request)
+        # ClearML's clients fork a reporter that goes on with the idle connections of its parent: on one that is
+        # kept open, both would read each other's answers.
+        response.headers["connection"] = "close"
+        return response
+
+    async def _answered(self, request: Request) -> Response:
         raw_path = request.scope["raw_path"].decode("ascii", "replace")
         found = _CALL.fullmatch(raw_path)
         if found is None:
