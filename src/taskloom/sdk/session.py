@@ -291,11 +291,6 @@ class Session:
             with self.notices.boundary("a watcher could not be stopped"):
                 watcher.stop(min(WATCHER_STOP, max(end - time.monotonic(), 0.1)))
         self._ending.undo()
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         with self.notices.boundary("the end of the task could not be written"):
             self.writer.record(
                 Ended(status=outcome.status, time=time.time(), reason=outcome.reason, message=outcome.message)
@@ -306,6 +301,11 @@ class Session:
             self._history.change(self.id, last_iteration=self.logger.newest_iteration())
         with self.notices.boundary("the journal could not be shipped"):
             self._hand_over(end)
+        for name, value in self._environment.items():  # last: it may name the server to ship to
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def _hand_over(self, end: float) -> None:
         if self.identity.lease:
