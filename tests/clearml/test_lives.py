@@ -7,13 +7,22 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from tests.clearml.conftest import ClearML, finish
 from tests.conftest import House
 
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task as OurTask
-from taskloom.wire.messages import MoveRequest, QueueCreate, TaskQuery
-from taskloom.wire.operations import ABORT_TASK, CREATE_QUEUE, GET_QUEUE, GET_TASK, QUERY_TASKS
+from taskloom.wire.messages import ModelQuery, MoveRequest, QueueCreate, TaskQuery
+from taskloom.wire.operations import (
+    ABORT_TASK,
+    BLOB_STATUS,
+    CREATE_QUEUE,
+    GET_QUEUE,
+    GET_TASK,
+    QUERY_MODELS,
+    QUERY_TASKS,
+)
 
 ClearMLOf = Callable[[House], ClearML]
 
@@ -323,6 +332,38 @@ def test_tasks_are_made_cloned_queued_moved_published_and_deleted(clearml: Clear
     assert ran.said("gone") not in {task.id for task in everything}
     draft = read(house, ran.said("reset"))
     assert (draft.status, draft.metrics, draft.started) == (Status.DRAFT, (), 0)
+
+
+STORED = """
+import hashlib
+from clearml import Task
+task = Task.init(project_name="managed", task_name="with bytes", auto_connect_frameworks=False)
+print("id=" + task.id)
+task.upload_artifact("numbers", {"only": "here"}, wait_on_upload=True)
+open("picture.png", "wb").write(b"no real picture")
+task.get_logger().report_image("shown", "here", iteration=1, local_path="picture.png")
+open("weights.bin", "wb").write(b"no real weights")
+task.update_output_model("weights.bin", model_name="some weights")
+task.flush(wait_for_uploads=True)
+url = task.artifacts["numbers"].url
+local = task.artifacts["numbers"].get_local_copy()
+print("digest=" + hashlib.sha256(open(local, "rb").read()).hexdigest())
+task.close()
+print("url=" + url)
+task = Task.get_task(task_id=task.id)
+assert task.models["output"][0].name == "some weights"
+assert task.delete(delete_artifacts_and_models=True, raise_on_error=True)
+"""
+
+
+def test_deleting_a_task_deletes_what_it_stored(clearml: ClearML) -> None:
+    house = clearml.house
+    ran = clearml.run(STORED).ok()
+    assert house.client.call(QUERY_TASKS, TaskQuery(hidden=True)).tasks == []
+    assert house.client.call(QUERY_MODELS, ModelQuery()).models == []
+    assert not house.client.call(BLOB_STATUS, digest=ran.said("digest")).complete
+    answer = httpx.get(ran.said("url"), headers={"authorization": f"Bearer {house.key}"})
+    assert answer.status_code == 404
 
 
 def test_a_script_hands_itself_to_a_queue_and_leaves(clearml: ClearML) -> None:
