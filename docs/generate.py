@@ -100,10 +100,11 @@ def _command(command: Any, path: list[str]) -> list[str]:
 
 def clearml_calls() -> str:
     """Every call of ClearML's clients that the server serves, by service."""
+    from unittest.mock import MagicMock
+
     from taskloom.server.compat.clearml.serving import every_endpoint
 
-    nothing: Any = None  # handlers look at the services only when they are called
-    endpoints = every_endpoint(nothing, nothing)
+    endpoints = every_endpoint(MagicMock(), MagicMock())  # nothing is asked of the services before a call
     services: dict[str, list[str]] = {}
     for name in sorted(endpoints):
         service, _, action = name.partition(".")
