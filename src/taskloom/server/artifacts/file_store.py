@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, false, func, or_, select
 
 from taskloom.domain.artifact import Artifact, Model, Sample, StoredFile
 from taskloom.server.artifacts.store import MODEL, read_model
@@ -51,6 +51,12 @@ def drop_files(tx: Connection, paths: Sequence[str]) -> None:
 
 def files_of(tx: Connection, task_id: str) -> list[StoredFile]:
     return [_file(row) for row in tx.execute(select(files).where(files.c.task_id == task_id))]
+
+
+def with_models(tx: Connection, task_id: str) -> set[str]:
+    """Paths of the files of a task whose bytes some model has."""
+    named = exists().where(models.c.digest == files.c.digest)
+    return set(tx.execute(select(files.c.path).where(files.c.task_id == task_id, named)).scalars())
 
 
 def _file(row: Row[Any]) -> StoredFile:

@@ -78,7 +78,9 @@ class FileKeeper:
 
     def drop_of_task(self, tx: Connection, task_id: str) -> list[str]:
         """Files of a task whose models are gone, but for those that a model which stays names; their digests."""
-        going = [file for file in file_store.files_of(tx, task_id) if not self._of_model(tx, file)]
+        near = file_store.with_models(tx, task_id)
+        files = file_store.files_of(tx, task_id)
+        going = [file for file in files if file.path not in near or not self._of_model(tx, file)]
         file_store.drop_files(tx, [file.path for file in going])
         return [file.digest for file in going]
 

@@ -14,6 +14,7 @@ import msgspec
 from taskloom.domain.artifact import Model, ModelLink
 from taskloom.domain.errors import BadInput, Conflict, NotFound, TaskloomError
 from taskloom.domain.status import Status
+from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.compat.clearml.addresses import artifact_url
 from taskloom.server.compat.clearml.call import (
     ClearMLCall,
@@ -67,7 +68,11 @@ def endpoints(rooms: Rooms) -> Endpoints:
 
 class _Models:
     def __init__(self, rooms: Rooms) -> None:
-        self._rooms, self._artifacts = rooms, rooms.artifacts
+        self._rooms = rooms
+
+    @property
+    def _artifacts(self) -> ArtifactService:
+        return self._rooms.artifacts
 
     # --- found -------------------------------------------------------------------------------------------
 
