@@ -256,6 +256,13 @@ def test_only_the_asked_fields_are_told_and_parents_of_missing_ones(wire: ClearM
     assert task["runtime"] == {}
     assert list(task["hyperparams"]["Args"]) == ["colour"]
     assert set(task) == {"id", "status", "runtime", "hyperparams"}
+    (less,) = wire.call("tasks.get_all", name="^task 04$", only_fields=["-script", "-hyperparams.Args", "id"])[
+        "tasks"
+    ]
+    assert less == {"id": task["id"]}
+    (less,) = wire.call("tasks.get_all", name="^task 04$", only_fields=["-script", "-hyperparams.Args"])["tasks"]
+    assert "script" not in less
+    assert set(less["hyperparams"]) == {"a", "properties"}
     (run,) = wire.call("tasks.get_all", name="^run 3$", only_fields=[metric("acc", "v", "max_value")])["tasks"]
     assert run["last_metrics"] == {hashed("acc"): {hashed("v"): {"max_value": 1.0}}}
 

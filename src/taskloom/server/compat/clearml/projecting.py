@@ -24,11 +24,15 @@ Tree = dict[str, "Tree"]
 def only(document: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """The fields (dotted paths) of a document, and always its id; no fields: all of it.
 
-    A parent that is there stays when the leaf is missing; in a list each entry is cut.
+    A parent that is there stays when the leaf is missing; in a list each entry is cut. A field with a leading `-`
+    is left out of what the others give.
     """
-    if not fields:
-        return dict(document)
-    return _cut(document, _tree(["id", *fields]))
+    wanted = [field for field in fields if not field.startswith("-")]
+    found: dict[str, Any] = _cut(document, _tree(["id", *wanted])) if wanted else dict(document)
+    for field in fields:
+        if field.startswith("-"):
+            found = _without(found, field[1:])
+    return found
 
 
 def roots(fields: Sequence[str]) -> frozenset[str]:
@@ -88,6 +92,14 @@ def _tree(fields: Sequence[str]) -> Tree:
         else:
             node.setdefault(leaf, {})
     return tree
+
+
+def _without(found: Mapping[str, Any], path: str) -> dict[str, Any]:
+    head, _, rest = path.partition(".")
+    kept = {name: value for name, value in found.items() if name != head or rest}
+    if rest and isinstance(kept.get(head), Mapping):
+        kept[head] = _without(kept[head], rest)
+    return kept
 
 
 def _cut(value: Any, tree: Tree) -> Any:
