@@ -154,8 +154,10 @@ def test_more_tasks_than_a_page_are_listed_in_full(house: House, clearml: ClearM
         print("names=%d" % len(set(entry["name"] for entry in names)))
         tasks = Task._query_tasks(project_name="many", page=0, page_size={MANY + 50})
         print("whole=%d" % len(set(task.id for task in tasks)))
+        print("got=" + json.dumps([task.id for task in Task.get_tasks(project_name="many")]))
         """
     ).ok()
     assert json.loads(ran.said("paged")) == made
     assert ran.said("names") == str(MANY)
     assert ran.said("whole") == str(MANY)
+    assert json.loads(ran.said("got")) == made, "not only the first page, at which this call stops"

@@ -346,3 +346,19 @@ def test_odd_texts_find_nothing_or_are_refused_but_never_a_fault(wire: ClearMLWi
             assert names(wire, **fields) == []
         except Refused as refused:
             assert refused.code == 400
+
+
+def test_who_looks_at_the_first_page_only_is_told_all_on_it(house: House) -> None:
+    """`Task.get_tasks` never asks for a second page; other calls get the pages they ask for."""
+    wire = ClearMLWire(house)
+    made = [house.client.call(CREATE_TASK, TaskCreate(name=f"one {n}", project="many")).id for n in range(510)]
+    first = ["id", "name", "last_update", "system_tags"]
+    found = wire.call("tasks.get_all", page=0, page_size=500, only_fields=first)["tasks"]
+    assert [task["id"] for task in found] == made
+    for fields in ({"only_fields": ["id"]}, {"only_fields": first, "page_size": 400}, {}):
+        pages = [
+            wire.call("tasks.get_all", **{"page": page, "page_size": 500, **fields})["tasks"] for page in (0, 1)
+        ]
+        size = fields.get("page_size", 500)
+        assert [len(page) for page in pages] == [size, 510 - size]
+        assert [task["id"] for page in pages for task in page] == made

@@ -15,11 +15,15 @@ from taskloom.domain.task import Task
 from taskloom.server.compat.clearml.call import ClearMLCall, Data, Endpoints, Rooms, flag, reads, texts
 from taskloom.server.compat.clearml.documents import task_document
 from taskloom.server.compat.clearml.people import People
-from taskloom.server.compat.clearml.projecting import only, paging
+from taskloom.server.compat.clearml.projecting import MAX_PAGE, PAGE, Paging, only, paging
 from taskloom.server.compat.clearml.queries import MetricNames, names_for, task_query
 from taskloom.wire.messages import Condition, TaskQuery
 
 READ_AT_ONCE = 1000  # tasks of one look into the database
+FIRST_ONLY = frozenset({"id", "name", "last_update", "system_tags"})
+"""What the SDK's `Task.get_tasks` and `query_tasks` ask for. `get_tasks` looks at the first page of 500 only, so it
+is told all that match on that page, and `query_tasks`, which goes on while pages are full, ends with it. When more
+match than one answer may hold, both get pages of 500 as they asked, and `get_tasks` warns of the cut."""
 
 
 def endpoints(rooms: Rooms) -> Endpoints:
@@ -30,6 +34,9 @@ def endpoints(rooms: Rooms) -> Endpoints:
         body = await _with_subprojects(rooms, call.body)
         names = await names_for(rooms, metrics, body)
         query, page = task_query(body, names), paging(body)
+        if page == Paging(PAGE) and frozenset(texts(body, "only_fields")) == FIRST_ONLY:
+            tasks = await _tasks(rooms, query, MAX_PAGE + 1, 0)
+            return tasks if len(tasks) <= MAX_PAGE else tasks[:PAGE], names.people, {}
         if not page.scrolls or texts(body, "order_by"):
             tasks = await _tasks(rooms, query, page.limit, page.offset)
         else:
