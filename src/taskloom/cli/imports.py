@@ -73,7 +73,7 @@ def import_clearml(
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=MOST_JOBS, help="Tasks at the same time.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, do nothing.")] = False,
     json: JsonFlag = False,
-) -> int:
+) -> None:
     """Import a running ClearML server, or offline sessions, with ids, times and states. Safe to cut and to repeat."""
     urls = [source for source in sources if "://" in source]
     if urls and len(sources) > 1:
@@ -96,7 +96,8 @@ def import_clearml(
         print_json(account)
     else:
         _show(account)
-    return 1 if account.failed else 0
+    if account.failed:
+        raise typer.Exit(1)
 
 
 # --- from a server ----------------------------------------------------------------------------------------
