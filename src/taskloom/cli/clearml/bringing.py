@@ -30,6 +30,8 @@ from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.records import Plotted, Sampled
 
+IDS = 100  # models in one question
+ROUNDED = 1e-5  # seconds that a time loses on its way
 KINDS = (event_lines.SCALAR, event_lines.VECTOR, event_lines.PLOT, event_lines.IMAGE, event_lines.LOG)
 
 
@@ -59,14 +61,28 @@ class Bringing:
                 self.patience.check()
                 self._results(task.id, page, shipment)
         shipment.flush()
-        for model in models():
-            self.bring_model(model)
+        self.bring_models(models())
         stored = tuple(self._artifact(document) for document in artifacts if document.get("key"))
         self.target.step("finish", msgspec.structs.replace(task, artifacts=stored), version, shipment.writer)
         return state
 
-    def bring_model(self, model: Model) -> None:
-        """The model as it is here now: with its bytes when they lie at the source."""
+    def bring_models(self, models: Sequence[Model]) -> None:
+        """Those that are not here as they are there, with their bytes when they lie at the source."""
+        for at in range(0, len(models), IDS):
+            some = models[at : at + IDS]
+            found = self.target.call(op.QUERY_MODELS, m.ModelQuery(ids=[model.id for model in some], limit=IDS))
+            here = {model.id: model for model in found.models}
+            for model in some:
+                self.patience.check()
+                if not self._known(model, here.get(model.id)):
+                    self._bring_model(model)
+
+    def _known(self, model: Model, here: Model | None) -> bool:
+        if here is None or here.last_update < model.last_update - ROUNDED:
+            return False
+        return bool(here.digest) or not model.uri or not self.files.would_come(model.uri)
+
+    def _bring_model(self, model: Model) -> None:
         found = self.files.bring(model.uri, "models' files") if model.uri else None
         if found is not None:
             filename = model.uri.partition("?")[0].rpartition("/")[2]

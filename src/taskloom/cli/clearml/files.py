@@ -50,6 +50,9 @@ class Files:
         self._report.add("bytes", size)
         return _stored(uri, digest, size)
 
+    def would_come(self, uri: str) -> bool:
+        return self._wanted and self._origin.holds(uri)
+
     def read(self, uri: str, what: str) -> tuple[bytes, str] | None:
         """The bytes of a small file, and their media type."""
         if not self._comes_along(uri, what):

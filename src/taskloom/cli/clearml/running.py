@@ -7,6 +7,7 @@ one goes on where it ended.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -223,8 +224,9 @@ class Import:
         chosen: Document = {"project": filters["project"]} if "project" in filters else {}
         if not wanted.archived:
             chosen["system_tags"] = ["-archived"]
-        for model in self._fresh(self.source.every("models", **chosen)):
-            self.bringing.bring_model(model)
+        fresh = self._fresh(self.source.every("models", **chosen))
+        while some := list(itertools.islice(fresh, IDS)):
+            self.bringing.bring_models(some)
 
     def _fresh(self, found: Any) -> Iterator[Model]:
         for document in found:
