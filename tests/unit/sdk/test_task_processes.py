@@ -129,14 +129,20 @@ def counts(house: House | HouseProcess, task: str) -> dict[str, int]:
     ],
 )
 def test_a_script_ends_as_it_would_and_the_task_says_how(
-    house: House, scripts: Scripts, body: str, code: int, status: str, reason: str
+    house: House,
+    scripts: Scripts,
+    body: str,
+    code: int,
+    status: str,
+    reason: str,
+    eventually: Callable[[Callable[[], object]], None],
 ) -> None:
     returned, task, _, _ = scripts.run(body)
     assert returned == code
     ended = found(house, task)
     assert (ended.status, ended.status_reason) == (status, reason)
     assert counts(house, task) == {"train": 100}
-    assert not list((scripts.data / "journal").iterdir())
+    eventually(lambda: not list((scripts.data / "journal").iterdir()))
 
 
 def test_an_exception_leaves_its_traceback(house: House, scripts: Scripts) -> None:

@@ -242,14 +242,17 @@ class ArtifactService:
         _check_id(model_id)
         return self._told(await self._db.write(lambda tx: importing.put_model(tx, model_id, wanted, _checked)))
 
-    async def edit_model(self, model_id: str, edit: ModelEdit) -> Model:
-        """Of a published model only what people write about it, see `ABOUT`; another value of the rest: Conflict."""
+    async def edit_model(self, model_id: str, edit: ModelEdit, *, awaited: bool = False) -> Model:
+        """Of a published model only what people write about it, see `ABOUT`; another value of the rest: Conflict.
+
+        `awaited`: it was published while its weights were still on their way, and here they are.
+        """
         given = {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not None}
 
         def work(tx: Connection) -> Model:
             found = _model(tx, model_id)
             changes = {name: value for name, value in given.items() if value != getattr(found, name)}
-            if found.published and changes.keys() - ABOUT:
+            if found.published and not (awaited and not found.digest) and changes.keys() - ABOUT:
                 fixed = ", ".join(sorted(changes.keys() - ABOUT))
                 raise Conflict(f"model {model_id} is published; its {fixed} cannot be changed", model=model_id)
             if (

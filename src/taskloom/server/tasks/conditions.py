@@ -148,7 +148,9 @@ def _number_test(column: ColumnElement[Any], condition: Condition) -> Test:
         return absent if condition.is_ == "=" else not_(absent) if condition.is_ == "!=" else false()
     number = _number(value)
     compared = false() if number is None else _compare(column, condition.is_, number)
-    return and_(compared, not_(absent)) if condition.key in TIMES and condition.is_ != "!=" else compared
+    if condition.key not in TIMES:
+        return compared
+    return or_(absent, compared) if condition.is_ == "!=" else and_(compared, not_(absent))
 
 
 # --- values -----------------------------------------------------------------------------------------------

@@ -282,6 +282,18 @@ def test_what_is_published_keeps_its_weights_and_may_be_described(wire: ClearMLW
     assert wire.call("models.get_by_id", model=model)["model"]["system_tags"] == []
 
 
+def test_weights_that_were_on_their_way_arrive_after_the_model_was_published(
+    wire: ClearMLWire, shelf: Project
+) -> None:
+    """The SDK uploads behind the script, which may publish at once."""
+    model = wire.call("models.create", name="late", uri="http://host/files/uploading_file", project=shelf.id)["id"]
+    wire.call("models.set_ready", model=model, publish_task=False)
+    wire.call("models.edit", model=model, uri="s3://bucket/weights", framework="PyTorch")
+    told = wire.call("models.get_by_id", model=model)["model"]
+    assert (told["uri"], told["ready"], told["framework"]) == ("s3://bucket/weights", True, "PyTorch")
+    assert refused(wire, "models.edit", model=model, uri="s3://bucket/others") == (400, 203)
+
+
 def test_publishing_a_model_publishes_the_task_that_made_it(
     house: House, wire: ClearMLWire, shelf: Project
 ) -> None:

@@ -132,7 +132,7 @@ def number(body: Data, name: str, default: int, low: int, high: int) -> int:
 
 def texts(body: Data, name: str) -> list[str]:
     """A list of texts; a single text counts as a list of one; None entries stay out."""
-    value = body.get(name)
+    value: Any = body.get(name)
     if value is None:
         return []
     if isinstance(value, str):
@@ -141,7 +141,7 @@ def texts(body: Data, name: str) -> list[str]:
         items = cast("list[Any]", value)
         if all(item is None or isinstance(item, str) for item in items):
             return [item for item in items if item is not None]
-    raise _wrong(name, value, "a list of texts")
+    raise _wrong(name, cast(Any, value), "a list of texts")
 
 
 def table(body: Data, name: str) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def tables(body: Data, name: str) -> list[dict[str, Any]]:
         items = cast("list[Any]", value)
         if all(isinstance(item, dict) for item in items):
             return cast("list[dict[str, Any]]", items)
-    raise _wrong(name, value, "a list of objects")
+    raise _wrong(name, cast(Any, value), "a list of objects")
 
 
-def _wrong(name: str, value: object, expected: str) -> Refusal:
+def _wrong(name: str, value: Any, expected: str) -> Refusal:
     return Refusal(f"field {name!r}: {str(value)[:80]!a} is not {expected}", 400, 12)

@@ -35,6 +35,10 @@ from taskloom.server.compat.clearml.projecting import Paging, only, paging
 from taskloom.wire.messages import Condition, ModelCreate, ModelEdit, ModelQuery, MoveRequest, ProjectCreate
 
 ARCHIVED = "archived"
+ON_THE_WAY = (
+    "/uploading_file",
+    "/failed_uploading",
+)  # the address of weights whose upload goes on behind the script
 PUBLISHED, IN_USE, MAKER_PUBLISHED = 203, 205, 206  # ClearML's subcodes of models
 READ_AT_ONCE = 1000
 
@@ -209,8 +213,9 @@ class _Models:
         return {"updated": 0}
 
     async def _changed(self, model_id: str, edit: ModelEdit) -> Model:
+        awaited = (await self._artifacts.get_model(model_id)).uri.endswith(ON_THE_WAY)
         try:
-            return await self._artifacts.edit_model(model_id, edit)
+            return await self._artifacts.edit_model(model_id, edit, awaited=awaited)
         except Conflict as error:
             raise Refusal(error.message, 400, PUBLISHED) from None
 

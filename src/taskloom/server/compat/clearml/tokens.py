@@ -35,11 +35,9 @@ class Tokens:
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def make(self, caller: Caller, seconds: int) -> str:
-        import jwt  # loaded by the first login: a start does not wait for it
-
         now = self._clock()
         claims = _claims(caller, now, now + min(max(seconds, SHORTEST), LONGEST))
-        return jwt.encode(claims, self._secret, _ALGORITHM)
+        return str(_jwt().encode(claims, self._secret, _ALGORITHM))
 
     def key_of(self, token: str) -> str:
         """The access part of the key that the token stands for; Refusal 401/30 when it is not valid."""
@@ -50,10 +48,9 @@ class Tokens:
         return key
 
     def _read(self, token: str) -> tuple[str, float]:
-        import jwt
-
+        jwt = _jwt()
         try:
-            options: Any = {"require": ["exp", "key"], "verify_exp": False, "verify_iat": False}
+            options = {"require": ["exp", "key"], "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, self._secret, [_ALGORITHM], options)
             found = str(claims["key"]), float(claims["exp"])
         except (jwt.PyJWTError, TypeError, ValueError):
@@ -62,6 +59,13 @@ class Tokens:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found
+
+
+def _jwt() -> Any:
+    """Loaded by the first login: a start does not wait for it."""
+    import jwt
+
+    return jwt
 
 
 def _claims(caller: Caller, now: float, ends: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Unserved:
         """Most wanted first."""
 
         def work(tx: Connection) -> list[UnservedCall]:
-            rows = tx.execute(select(unserved).order_by(unserved.c.count.desc(), unserved.c.call))
-            return [UnservedCall(call=r.call, count=r.count, client=r.client, last=r.last) for r in rows]
+            rows = tx.execute(select(unserved).order_by(unserved.c.count.desc(), unserved.c.call)).mappings()
+            return [UnservedCall(**row) for row in rows]
 
         return await self._db.read(work)

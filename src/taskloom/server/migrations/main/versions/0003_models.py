@@ -45,9 +45,9 @@ def upgrade() -> None:
 
 def _fill() -> None:
     connection = op.get_bind()
-    models = sa.table("models", *(sa.column(name) for name in ("id", "document", *COLUMNS)))
-    tags = sa.table("model_tags", *(sa.column(name) for name in ("model_id", "system", "tag")))
-    values = sa.table("model_values", *(sa.column(name) for name in ("model_id", "key", "text")))
+    models = _table("models", "id", "document", *COLUMNS)
+    tags = _table("model_tags", "model_id", "system", "tag")
+    values = _table("model_values", "model_id", "key", "text")
     rows = connection.execute(sa.select(models.c.id, models.c.document)).all()
     for model_id, document in rows:
         model: dict[str, Any] = msgspec.msgpack.decode(document)
@@ -61,3 +61,8 @@ def _fill() -> None:
             plain = isinstance(value, str | bool | int | float)
             text = str(value) if plain else msgspec.json.encode(value).decode()
             connection.execute(sa.insert(values).values(model_id=model_id, key=key, text=text))
+
+
+def _table(name: str, *columns: str) -> sa.TableClause:
+    named: list[sa.ColumnClause[Any]] = [sa.column(column) for column in columns]
+    return sa.table(name, *named)
