@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.clearml.conftest import ClearML
+from tests.clearml.checkout import make_checkout
+from tests.clearml.conftest import ClearML, finish, our_worker
 from tests.conftest import House
 
 from taskloom.domain.parameters import Parameter
 from taskloom.domain.queue import WorkerInfo
 from taskloom.domain.status import ENDED, Status
 from taskloom.domain.task import Task, TaskEdit
+from taskloom.domain.version import VERSION
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
-PATIENCE = 240.0  # seconds after which something hangs
+ROOT = Path(__file__).parents[2]
+PATIENCE = 150.0  # seconds after which something hangs
 
 CONFIG = """
 agent {{
@@ -44,19 +49,43 @@ SCRIPT = """
 
     from clearml import Task
 
+    try:
+        from beside import WORD
+    except ImportError:
+        WORD = "alone"
     task = Task.init("agents", "made by clearml")
     parser = argparse.ArgumentParser()
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--how", default="well")
     args = parser.parse_args()
     print("id=" + task.id)
-    print("saw", args.depth, Task.running_locally())
+    print("saw", WORD, args.depth, Task.running_locally())
     for i in range(3):
         task.get_logger().report_scalar("loss", "train", args.depth * 10 + i, i)
     if args.how == "badly":
         sys.exit(7)
     while args.how == "for ever":
         time.sleep(1)
+    while Task.running_locally() and not (task.data.script.requirements or {}).get("pip"):
+        time.sleep(0.5)  # code and packages are looked for in a thread, which the end of a short script cuts off
+        task.reload()
+"""
+
+
+OURS = """
+    import argparse
+
+    from taskloom import Task
+
+    task = Task.init(project_name="agents", task_name="made by taskloom")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--depth", type=int, default=2)
+    args = parser.parse_args()
+    print("id=" + task.id)
+    print("saw", args.depth)
+    for i in range(3):
+        task.get_logger().report_scalar("loss", "train", args.depth * 10 + i, i)
+    task.upload_artifact("numbers", {"depth": args.depth})
 """
 
 
@@ -96,6 +125,11 @@ class Rig:
         page = self.house.client.call(op.GET_CONSOLE, m.ConsoleQuery(limit=1000), task=task)
         return "".join(entry.text for entry in page.entries)
 
+    def says(self, task: str, words: str, log: str = "agent.log") -> None:
+        """Wait until the console holds the words; a task that ended without them fails at once."""
+        self.until(lambda: words in self.console(task) or self.get(task).status in ENDED, log)
+        assert words in self.console(task), self.console(task)
+
     def workers(self) -> dict[str, WorkerInfo]:
         return {worker.id: worker for worker in self.house.client.call(op.LIST_WORKERS).workers}
 
@@ -129,6 +163,8 @@ class Rig:
             **self.clearml.environment(),
             "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC": "1",
             "CLEARML_WORKER_NAME": "machine",
+            "PIP_FIND_LINKS": str(self.clearml.folder / "wheels"),  # Taskloom of this checkout
+            "TASKLOOM_DATA": str(self.clearml.folder / "agents data"),
             **variables,
         }
         with (self.clearml.folder / log).open("wb") as output:
@@ -143,7 +179,8 @@ class Rig:
         try:
             yield daemon
         finally:
-            daemon.send_signal(signal.SIGINT)
+            if daemon.poll() is None:
+                daemon.send_signal(signal.SIGINT)
             try:
                 daemon.wait(60)
             except subprocess.TimeoutExpired:
@@ -151,18 +188,35 @@ class Rig:
                 daemon.wait()
 
 
+def kill_tree(pid: int) -> None:
+    """The process and all that descend from it, at once and without a word."""
+    children = (Path(f"/proc/{pid}/task/{pid}/children")).read_text().split()
+    os.kill(pid, signal.SIGKILL)
+    for child in children:
+        kill_tree(int(child))
+
+
 @pytest.fixture(scope="module")
 def rig(shared_house: House, clearml_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Rig:
     folder = tmp_path_factory.mktemp("agent")
     (folder / "clearml.conf").write_text(CONFIG.format(folder=folder))
     shared_house.client.call(op.CREATE_QUEUE, m.QueueCreate(name="agents"))
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*wheel, "--wheel-dir", str(folder / "wheels"), str(ROOT)], check=True, capture_output=True)
     return Rig(ClearML(shared_house, clearml_python, folder))
 
 
 @pytest.fixture(scope="module")
-def made(rig: Rig) -> str:
-    """A task that ClearML's SDK made by running a script alone."""
-    return rig.clearml.run(SCRIPT, name="train.py").ok().said("id")
+def made(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A task that ClearML's SDK made by running a script of a repository, with changes that are not committed."""
+    script = make_checkout(tmp_path_factory.mktemp("code"), SCRIPT) / "train.py"
+    return finish(rig.clearml.program(str(rig.clearml.python), str(script))).ok().said("id")
+
+
+@pytest.fixture(scope="module")
+def alone(rig: Rig) -> str:
+    """One of a script that stands in no repository."""
+    return rig.clearml.run(SCRIPT, name="alone.py").ok().said("id")
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +232,8 @@ def test_it_builds_an_environment_and_gives_the_script_edited_parameters(
     task = rig.ended(rig.clone(made, "edited", depth="5"))
     console = rig.console(task.id)
     assert task.status is Status.COMPLETED, console
-    assert "saw 5 False" in console
+    assert console.count("saw changed 5 False") == 1
     assert "Successfully installed" in console
-    assert console.count("saw 5 False") == 1
     (loss,) = [summary for summary in task.metrics if (summary.title, summary.series) == ("loss", "train")]
     assert (loss.last, loss.count) == (52.0, 3)
     assert task.worker in rig.workers()
@@ -196,7 +249,7 @@ def test_what_ends_badly_is_told_with_its_exit_code(rig: Rig, made: str, daemon:
 
 def test_an_abort_of_ours_ends_its_process(rig: Rig, made: str, daemon: None) -> None:
     task = rig.clone(made, "endless", how="for ever")
-    rig.until(lambda: "saw 2" in rig.console(task))
+    rig.says(task, "saw changed 2")
     (worker,) = [w for w in rig.house.client.call(op.LIST_WORKERS).workers if task in w.tasks]
     assert worker.queues == (rig.house.client.call(op.GET_QUEUE, queue="agents").queue.id,)
     assert worker.machine.memory > 0
@@ -217,12 +270,31 @@ def test_a_drained_agent_takes_nothing_until_it_is_let(rig: Rig, made: str, daem
     assert rig.ended(task).status is Status.COMPLETED
 
 
-def test_execute_runs_one_task_by_its_id(rig: Rig, made: str) -> None:
-    task = rig.clone(made, "by id", queue="", depth="4")
+def test_a_task_of_our_sdk_attaches_and_takes_edited_parameters(rig: Rig, daemon: None) -> None:
+    script = rig.clearml.folder / "ours.py"
+    script.write_text(textwrap.dedent(OURS))
+    environment = {**rig.house.environment(), "TASKLOOM_DATA": str(rig.clearml.folder / "data")}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
+    )
+    made = next(line.removeprefix("id=") for line in done.stdout.splitlines() if line.startswith("id="))
+    task = rig.ended(rig.clone(made, "ours, elsewhere", depth="5"))
+    console = rig.console(task.id)
+    assert task.status is Status.COMPLETED, console
+    assert console.count("saw 5") == 1
+    assert f"taskloom=={VERSION}" in console
+    (loss,) = [summary for summary in task.metrics if (summary.title, summary.series) == ("loss", "train")]
+    assert (loss.last, loss.count) == (52.0, 3)
+    assert {artifact.name for artifact in task.artifacts} == {"numbers"}
+    assert "development" not in task.system_tags
+
+
+def test_execute_runs_one_task_by_its_id(rig: Rig, alone: str) -> None:
+    task = rig.clone(alone, "by id", queue="", depth="4")
     rig.clearml.command("clearml-agent", "execute", "--id", task).ok()
     ended = rig.get(task)
     assert ended.status is Status.COMPLETED, rig.console(task)
-    assert "saw 4 False" in rig.console(task)
+    assert "saw alone 4 False" in rig.console(task)
 
 
 def test_services_run_side_by_side(rig: Rig, made: str) -> None:
@@ -230,11 +302,25 @@ def test_services_run_side_by_side(rig: Rig, made: str) -> None:
         rig.until(lambda: any(w.queues for w in rig.workers().values()), "services.log")
         tasks = [rig.clone(made, f"service {n}", queue="services", how="for ever") for n in range(2)]
         for task in tasks:
-            rig.until(lambda task=task: "saw 2" in rig.console(task), "services.log")
+            rig.says(task, "saw changed 2", "services.log")
         for task in tasks:
             rig.house.client.call(op.ABORT_TASK, m.MoveRequest(reason="enough"), task=task)
         for task in tasks:
             assert rig.ended(task).status is Status.ABORTED
+
+
+def test_what_a_killed_agent_ran_waits_again_and_is_run_by_our_worker(rig: Rig, alone: str) -> None:
+    task = rig.clone(alone, "survives", queue="shared")
+    with rig.agent("--queue", "shared", log="killed.log") as daemon:
+        rig.until(lambda: rig.get(task).status is Status.RUNNING, "killed.log")
+        kill_tree(daemon.pid)
+    assert rig.get(task).status is Status.RUNNING  # nobody knows yet
+    rig.house.clock.advance(121)
+    rig.until(lambda: rig.get(task).status is Status.PENDING, "killed.log")
+    with our_worker(rig.clearml, queue="shared"):
+        ended = rig.ended(task)
+    assert (ended.status, ended.attempt, ended.worker) == (Status.COMPLETED, 2, "ours"), rig.console(task)
+    assert "saw alone 2 False" in rig.console(task)
 
 
 def test_it_missed_no_call(rig: Rig) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.clearml.checkout import make_checkout
 from tests.clearml.conftest import ClearML, our_worker
 from tests.conftest import House
 
@@ -48,26 +47,9 @@ SCRIPT = """
 """
 
 
-def git(folder: Path, *words: str) -> None:
-    identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
-    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with an origin of its own; the script has a change that was never committed."""
-    top = tmp_path_factory.mktemp("code")
-    git(top, "init", "--bare", "-b", "main", "origin.git")
-    git(top, "clone", "origin.git", "checkout")
-    checkout = top / "checkout"
-    (checkout / "beside.py").write_text('WORD = "committed"\n')
-    (checkout / "train.py").write_text(textwrap.dedent(SCRIPT))
-    git(checkout, "checkout", "-b", "main")
-    git(checkout, "add", ".")
-    git(checkout, "commit", "-m", "first")
-    git(checkout, "push", "origin", "main")
-    (checkout / "beside.py").write_text('WORD = "changed"\n')
-    return checkout
+    return make_checkout(tmp_path_factory.mktemp("code"), SCRIPT)
 
 
 class Rig:
