@@ -19,6 +19,8 @@ import pytest
 from tests.conftest import Clock, House
 
 ENV_PYTHON = "TASKLOOM_TEST_CLEARML"
+THREADS = "sdk { development { report_use_subprocess: false } }\n"
+"""The client's own way out of forking a reporter, which is slow to begin and now and then hangs beside its threads."""
 PATIENCE = 240.0  # seconds that a script may take on a busy machine
 
 
@@ -56,6 +58,10 @@ class ClearML:
     python: Path
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)
+
+    def configure(self, text: str = "") -> None:
+        """What clearml.conf says; nothing at all: the client's defaults, which report from a fork."""
+        (self.folder / "clearml.conf").write_text(text)
 
     def environment(self) -> dict[str, str]:
         access, _, secret = self.house.key.removeprefix("tl_").partition("_")
@@ -145,8 +151,9 @@ def clearml_python() -> Path:
 def clearml(house: House, clearml_python: Path, tmp_path: Path) -> ClearML:
     folder = tmp_path / "clearml"
     folder.mkdir()
-    (folder / "clearml.conf").write_text("")
-    return ClearML(house, clearml_python, folder)
+    made = ClearML(house, clearml_python, folder)
+    made.configure(THREADS)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +169,8 @@ def clearml_of(clearml_python: Path, tmp_path: Path) -> Callable[[House], ClearM
     def made(house: House) -> ClearML:
         folder = tmp_path / "clearml"
         folder.mkdir(exist_ok=True)
-        (folder / "clearml.conf").write_text("")
-        return ClearML(house, clearml_python, folder)
+        client = ClearML(house, clearml_python, folder)
+        client.configure(THREADS)
+        return client
 
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.clearml.conftest import ClearML
 
 from taskloom.domain.metrics import SINGLE_VALUE
@@ -9,6 +10,12 @@ from taskloom.domain.status import Status
 from taskloom.domain.task import Task
 from taskloom.wire.messages import ConsoleQuery, PlotsQuery, PointsQuery, SamplesQuery
 from taskloom.wire.operations import GET_CONSOLE, GET_POINTS, GET_TASK, LIST_PLOTS, LIST_SAMPLES
+
+
+@pytest.fixture(autouse=True)
+def _as_it_comes(clearml: ClearML) -> None:
+    """With the client's defaults, as most people have it: events are sent by a forked process."""
+    clearml.configure()
 
 
 def own_series(task: Task) -> dict[tuple[str, str], tuple[int, float | str]]:
