@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +102,13 @@ def _command(command: Any, path: list[str]) -> list[str]:
 
 def clearml_calls() -> str:
     """Every call of ClearML's clients that the server serves, by service."""
-    from unittest.mock import MagicMock
+    from taskloom.server.app import House
+    from taskloom.server.settings import read_settings
 
-    from taskloom.server.compat.clearml.serving import every_endpoint
-
-    endpoints = every_endpoint(MagicMock(), MagicMock())  # nothing is asked of the services before a call
+    with tempfile.TemporaryDirectory() as folder:
+        house = House(read_settings(Path(folder), environ={}), time.time)
+        endpoints = house.clearml.endpoints
+        house.close()
     services: dict[str, list[str]] = {}
     for name in sorted(endpoints):
         service, _, action = name.partition(".")

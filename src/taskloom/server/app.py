@@ -80,7 +80,7 @@ class House:
             missing = sorted(OPERATIONS.keys() - handlers.keys())
             if missing:
                 raise ServerFault(f"operations without a handler: {', '.join(missing)}")
-            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings, [self._clearml])
+            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings, [self.clearml])
             self._closing = undo.pop_all()
 
     def _build(self) -> dict[str, Handler]:
@@ -94,7 +94,7 @@ class House:
         self._services += [artifacts, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
-        self._clearml = Door(rooms, every_endpoint(rooms, tokens), tokens, self._unserved)
+        self.clearml = Door(rooms, every_endpoint(rooms, tokens), tokens, self._unserved)
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),

@@ -12,16 +12,21 @@ import logging
 import random
 import re
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import httpx
 import pytest
 from tests.conftest import Clock, House
 
 from taskloom.domain.artifact import Model
-from taskloom.server.compat.clearml import documents, executions, serving
+from taskloom.server import app
+from taskloom.server.compat.clearml import documents, executions
+from taskloom.server.compat.clearml.call import Endpoints
+from taskloom.server.settings import read_settings
 from taskloom.wire.messages import KeyCreate, ModelCreate, ProjectCreate, QueueCreate, TaskCreate
 from taskloom.wire.operations import (
     CREATE_KEY,
@@ -32,7 +37,15 @@ from taskloom.wire.operations import (
     REVOKE_KEY,
 )
 
-ENDPOINTS = serving.every_endpoint(MagicMock(), MagicMock())
+
+def served() -> Endpoints:
+    with tempfile.TemporaryDirectory() as folder:
+        house = app.House(read_settings(Path(folder), environ={}), time.time)
+        house.close()
+    return house.clearml.endpoints
+
+
+ENDPOINTS = served()
 CLOSED = sorted(name for name, endpoint in ENDPOINTS.items() if endpoint.role is not None)
 READS = sorted(name for name in CLOSED if ENDPOINTS[name].role == "viewer")
 WRITES = sorted(set(CLOSED) - set(READS))

@@ -43,7 +43,8 @@ class Door:
     """See `server.foreign`: one of the guests of the binding."""
 
     def __init__(self, rooms: Rooms, endpoints: Endpoints, tokens: Tokens, unserved: Unserved) -> None:
-        self._rooms, self._endpoints, self._tokens, self._unserved = rooms, endpoints, tokens, unserved
+        self.endpoints = endpoints
+        self._rooms, self._tokens, self._unserved = rooms, tokens, unserved
 
     def wants(self, raw_path: str) -> bool:
         return raw_path == FILES or raw_path.startswith(f"{FILES}/") or _CALL.fullmatch(raw_path) is not None
@@ -72,7 +73,7 @@ class Door:
     # --- calls ------------------------------------------------------------------------------------------
 
     async def _called(self, request: Request, name: str, version: str) -> Any:
-        endpoint = self._endpoints.get(name)
+        endpoint = self.endpoints.get(name)
         if endpoint is not None and endpoint.role is None:
             caller = NOBODY
         else:
