@@ -30,7 +30,6 @@ from taskloom.server.blobs import FileBlobs
 from taskloom.server.call import Call, Caller, Handler, Handlers
 from taskloom.server.compat.clearml.call import Rooms
 from taskloom.server.compat.clearml.door import Door
-from taskloom.server.compat.clearml.serving import every_endpoint
 from taskloom.server.compat.clearml.tokens import Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.db import Database
@@ -94,7 +93,7 @@ class House:
         self._services += [artifacts, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
-        self.clearml = Door(rooms, every_endpoint(rooms, tokens), tokens, self._unserved)
+        self.clearml = Door(rooms, tokens, self._unserved)
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),

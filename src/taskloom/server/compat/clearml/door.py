@@ -13,6 +13,7 @@ import binascii
 import logging
 import re
 import uuid
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -42,9 +43,15 @@ _TYPES = frozenset({"", JSON, "application/json-lines"})
 class Door:
     """See `server.foreign`: one of the guests of the binding."""
 
-    def __init__(self, rooms: Rooms, endpoints: Endpoints, tokens: Tokens, unserved: Unserved) -> None:
-        self.endpoints = endpoints
+    def __init__(self, rooms: Rooms, tokens: Tokens, unserved: Unserved) -> None:
         self._rooms, self._tokens, self._unserved = rooms, tokens, unserved
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Loaded by the first call: a server that nobody asks in ClearML's words pays nothing for knowing them."""
+        from taskloom.server.compat.clearml.serving import every_endpoint
+
+        return every_endpoint(self._rooms, self._tokens)
 
     def wants(self, raw_path: str) -> bool:
         return raw_path == FILES or raw_path.startswith(f"{FILES}/") or _CALL.fullmatch(raw_path) is not None
