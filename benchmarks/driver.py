@@ -654,7 +654,7 @@ def clearml_work(scratch: Path, server: Server | None, *words: object) -> dict[s
     script = shutil.copy(CLEARML_FILE, home)
     command = [sys.executable, script, *map(str, words), *([] if server else ["offline"])]
     done = subprocess.run(
-        command, env=env, cwd=home, capture_output=True, text=True, timeout=4 * PATIENCE, check=False
+        command, env=env, cwd=home, capture_output=True, text=True, timeout=8 * PATIENCE, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0 or not lines:
