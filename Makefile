@@ -38,8 +38,17 @@ $(CLEARML_STAMP): requirements/clearml.txt
 	$(CLEARML_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/clearml.txt
 	touch $(CLEARML_STAMP)
 
-test-clearml: $(STAMP) $(CLEARML_STAMP)
-	TASKLOOM_TEST_CLEARML=$(CURDIR)/$(CLEARML_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m clearml
+CLEARML_OLDER_VENV := .venv-clearml-older
+CLEARML_OLDER_STAMP := $(CLEARML_OLDER_VENV)/.installed
+
+$(CLEARML_OLDER_STAMP): requirements/clearml-older.txt
+	python3 -m venv $(CLEARML_OLDER_VENV)
+	$(CLEARML_OLDER_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/clearml-older.txt
+	touch $(CLEARML_OLDER_STAMP)
+
+test-clearml: $(STAMP) $(CLEARML_STAMP) $(CLEARML_OLDER_STAMP)
+	TASKLOOM_TEST_CLEARML=$(CURDIR)/$(CLEARML_VENV)/bin/python \
+	TASKLOOM_TEST_CLEARML_OLDER=$(CURDIR)/$(CLEARML_OLDER_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m clearml
 
 test-all: test test-postgres test-clearml
 
@@ -59,9 +68,10 @@ bench: $(STAMP)
 requirements: $(STAMP)
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres -o requirements/dev.txt pyproject.toml requirements/dev.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml.txt requirements/clearml.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml-older.txt requirements/clearml-older.in
 
 clean:
-	rm -rf $(VENV) $(CLEARML_VENV) .demo
+	rm -rf $(VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) .demo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
