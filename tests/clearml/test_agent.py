@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.clearml.checkout import make_checkout
-from tests.clearml.conftest import ClearML, finish, our_worker
+from tests.clearml.checkout import RECORDED, make_checkout, recorded
+from tests.clearml.conftest import ClearML, our_worker
 from tests.conftest import House
 
 from taskloom.domain.parameters import Parameter
@@ -42,8 +42,10 @@ agent {{
 sdk {{ storage {{ cache {{ default_base_dir: "{folder}/cache" }} }} }}
 """
 
-SCRIPT = """
+SCRIPT = (
+    """
     import argparse
+    import os
     import sys
     import time
 
@@ -53,7 +55,7 @@ SCRIPT = """
         from beside import WORD
     except ImportError:
         WORD = "alone"
-    task = Task.init("agents", "made by clearml")
+    task = Task.init("agents", "made by clearml", reuse_last_task_id=False)
     parser = argparse.ArgumentParser()
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--how", default="well")
@@ -66,10 +68,9 @@ SCRIPT = """
         sys.exit(7)
     while args.how == "for ever":
         time.sleep(1)
-    while Task.running_locally() and not (task.data.script.requirements or {}).get("pip"):
-        time.sleep(0.5)  # code and packages are looked for in a thread, which the end of a short script cuts off
-        task.reload()
 """
+    + RECORDED
+)
 
 
 OURS = """
@@ -209,14 +210,15 @@ def rig(shared_house: House, clearml_python: Path, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="module")
 def made(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A task that ClearML's SDK made by running a script of a repository, with changes that are not committed."""
-    script = make_checkout(tmp_path_factory.mktemp("code"), SCRIPT) / "train.py"
-    return finish(rig.clearml.program(str(rig.clearml.python), str(script))).ok().said("id")
+    return recorded(rig.clearml, make_checkout(tmp_path_factory.mktemp("code"), SCRIPT) / "train.py")
 
 
 @pytest.fixture(scope="module")
 def alone(rig: Rig) -> str:
     """One of a script that stands in no repository."""
-    return rig.clearml.run(SCRIPT, name="alone.py").ok().said("id")
+    script = rig.clearml.folder / "alone.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    return recorded(rig.clearml, script)
 
 
 @pytest.fixture(scope="module")
@@ -300,9 +302,11 @@ def test_execute_runs_one_task_by_its_id(rig: Rig, alone: str) -> None:
 def test_services_run_side_by_side(rig: Rig, made: str) -> None:
     with rig.agent("--services-mode", "--queue", "services", "--create-queue", log="services.log"):
         rig.until(lambda: any(w.queues for w in rig.workers().values()), "services.log")
-        tasks = [rig.clone(made, f"service {n}", queue="services", how="for ever") for n in range(2)]
-        for task in tasks:
-            rig.says(task, "saw changed 2", "services.log")
+        tasks: list[str] = []
+        for number in range(2):  # one after the other: two that begin at once may build in one folder
+            tasks.append(rig.clone(made, f"service {number}", queue="services", how="for ever"))
+            rig.says(tasks[-1], "saw changed 2", "services.log")
+        assert [rig.get(task).status for task in tasks] == [Status.RUNNING, Status.RUNNING]
         for task in tasks:
             rig.house.client.call(op.ABORT_TASK, m.MoveRequest(reason="enough"), task=task)
         for task in tasks:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.clearml.checkout import make_checkout
+from tests.clearml.checkout import RECORDED, make_checkout, recorded
 from tests.clearml.conftest import ClearML, our_worker
 from tests.conftest import House
 
@@ -19,8 +19,10 @@ from taskloom.wire import operations as op
 
 PATIENCE = 200.0  # seconds after which something hangs
 
-SCRIPT = """
+SCRIPT = (
+    """
     import argparse
+    import os
     import sys
     import time
 
@@ -28,7 +30,7 @@ SCRIPT = """
 
     from beside import WORD
 
-    task = Task.init("cross", "made by clearml", output_uri=True)
+    task = Task.init("cross", "made by clearml", reuse_last_task_id=False, output_uri=True)
     parser = argparse.ArgumentParser()
     parser.add_argument("--depth", type=int, default=2)
     args = parser.parse_args()
@@ -45,6 +47,8 @@ SCRIPT = """
     elif config["how"] == "for ever":
         time.sleep(600)
 """
+    + RECORDED
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +104,7 @@ def rig(
         'api { api_server: "http://127.0.0.1:9", credentials { access_key: "other", secret_key: "other" } }\n'
     )
     clearml = ClearML(shared_house, clearml_python, folder)
-    made = clearml.program(str(clearml_python), str(repository / "train.py"))
-    out, err = made.communicate(timeout=PATIENCE)
-    assert made.returncode == 0, f"{out}\n{err}"
-    task = next(line.removeprefix("id=") for line in out.splitlines() if line.startswith("id="))
+    task = recorded(clearml, repository / "train.py")
     with our_worker(clearml):
         yield Rig(clearml, task)
 
