@@ -39,7 +39,10 @@ agent {{
     package_manager {{ type: pip, system_site_packages: false }}
     disable_agent_update_check: true
 }}
-sdk {{ storage {{ cache {{ default_base_dir: "{folder}/cache" }} }} }}
+sdk {{
+    storage {{ cache {{ default_base_dir: "{folder}/cache" }} }}
+    development {{ report_use_subprocess: false }}
+}}
 """
 
 SCRIPT = (
