@@ -113,7 +113,7 @@ def clearml_calls() -> str:
     for name in sorted(endpoints):
         service, _, action = name.partition(".")
         role = endpoints[name].role
-        services.setdefault(service, []).append(action if role == "member" else f"{action} ({role or 'login'})")
+        services.setdefault(service, []).append(action if role == "member" else f"{action} ({role})")
     lines = [
         "# ClearML's calls",
         NOTE,

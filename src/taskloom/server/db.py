@@ -30,7 +30,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -113,6 +113,23 @@ def like(text: str, *, prefix: bool = False) -> str:
     """A LIKE pattern that finds `text` literally, anywhere or at the start; use it with `escape='!'`."""
     literal = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
     return f"{literal}%" if prefix else f"%{literal}%"
+
+
+def compare(column: ColumnElement[Any], comparison: str, value: Any) -> ColumnElement[bool]:
+    """`=`, `<` and so on; what has no value differs from every value."""
+    match comparison:
+        case "=":
+            return column == value
+        case "!=":
+            return column.is_(None) | (column != value)
+        case "<":
+            return column < value
+        case "<=":
+            return column <= value
+        case ">":
+            return column > value
+        case _:
+            return column >= value
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from taskloom.domain.errors import BadInput
 from taskloom.domain.project import check_text
 from taskloom.domain.tagquery import TagGroup, TagQuery, parse_tags
 from taskloom.server.artifacts.store import MODEL, read_model
-from taskloom.server.db import like
+from taskloom.server.db import compare, like
 from taskloom.server.patterns import name_condition
 from taskloom.server.tables import model_tags, model_values, models
 from taskloom.wire.messages import Condition, ModelQuery
@@ -137,7 +137,7 @@ def _text_test(tx: Connection, column: ColumnElement[Any], condition: Condition,
         case "not in":
             return not_(column.in_(texts))
         case _:
-            return _compared(column, condition.is_, texts[0])
+            return compare(column, condition.is_, texts[0])
 
 
 def _number_test(key: str, condition: Condition, words: Sequence[Any]) -> Test:
@@ -156,21 +156,7 @@ def _number_test(key: str, condition: Condition, words: Sequence[Any]) -> Test:
         return not_(func.coalesce(test, false())) if condition.is_ == "not in" else test
     if numbers[0] is None:
         return column.is_(None) if condition.is_ == "=" else column.is_not(None)
-    if condition.is_ in {"=", "!="}:
-        return column == numbers[0] if condition.is_ == "=" else or_(column.is_(None), column != numbers[0])
-    return _compared(column, condition.is_, numbers[0])
-
-
-def _compared(column: ColumnElement[Any], comparison: str, value: Any) -> Test:
-    match comparison:
-        case "<":
-            return column < value
-        case "<=":
-            return column <= value
-        case ">":
-            return column > value
-        case _:
-            return column >= value
+    return compare(column, condition.is_, numbers[0])
 
 
 def _metadata_test(tx: Connection, key: str, condition: Condition, words: Sequence[Any]) -> Test:

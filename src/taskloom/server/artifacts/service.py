@@ -155,10 +155,6 @@ class ArtifactService:
         """The file at a clean path, see `paths`."""
         return await self.files.find_file(path)
 
-    def file_in(self, tx: Connection, path: str) -> StoredFile | None:
-        """The same inside the caller's transaction."""
-        return file_store.find_file(tx, path)
-
     async def put_samples(self, owner_id: str, samples: Sequence[Sample]) -> None:
         """Samples of a task or a model; one whose `uri` is a file of ours gets its bytes."""
         if samples:

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, not_, or_, select
 
 from taskloom.domain.errors import BadInput
-from taskloom.server.db import like
+from taskloom.server.db import compare, like
 from taskloom.server.patterns import check_pattern, name_condition
 from taskloom.server.tables import projects, task_tags, task_values, tasks
 from taskloom.server.tasks.store import VALUE_TEXT
@@ -131,7 +131,7 @@ def _text_test(connection: Connection, column: ColumnElement[Any], condition: Co
         return holds(column, text)
     if condition.is_ == "matches":
         return name_condition(connection, column, text)
-    return _compare(column, condition.is_, text)
+    return compare(column, condition.is_, text)
 
 
 def _number_test(column: ColumnElement[Any], condition: Condition) -> Test:
@@ -147,7 +147,7 @@ def _number_test(column: ColumnElement[Any], condition: Condition) -> Test:
     if value == "":  # compared with nothing: only whether it has a value can be told
         return absent if condition.is_ == "=" else not_(absent) if condition.is_ == "!=" else false()
     number = _number(value)
-    compared = false() if number is None else _compare(column, condition.is_, number)
+    compared = false() if number is None else compare(column, condition.is_, number)
     if condition.key not in TIMES:
         return compared
     return or_(absent, compared) if condition.is_ == "!=" else and_(compared, not_(absent))
@@ -190,10 +190,10 @@ def _single(key: Test, condition: Condition, value: Scalar | None) -> Test:
         return and_(key, holds(task_values.c.text, _text(value)))
     read = _number(value)
     text = value[:VALUE_TEXT] if isinstance(value, str) else None
-    numbers = None if read is None else _compare(task_values.c.number, condition.is_, read)
+    numbers = None if read is None else compare(task_values.c.number, condition.is_, read)
     if text is None or (numbers is not None and condition.is_ not in {"=", "!="}):
         return and_(key, numbers if numbers is not None else false())
-    texts = _compare(task_values.c.text, condition.is_, text)
+    texts = compare(task_values.c.text, condition.is_, text)
     if numbers is None:
         return and_(key, texts)
     if condition.is_ == "=":
@@ -216,22 +216,6 @@ def _among(items: Sequence[Scalar]) -> Test:
 
 def holds(column: ColumnElement[Any], text: str) -> Test:
     return column.ilike(like(text), escape="!")
-
-
-def _compare(column: ColumnElement[Any], comparison: str, value: Scalar) -> Test:
-    match comparison:
-        case "=":
-            return column == value
-        case "!=":
-            return column.is_(None) | (column != value)
-        case "<":
-            return column < value
-        case "<=":
-            return column <= value
-        case ">":
-            return column > value
-        case _:
-            return column >= value
 
 
 def _number(value: Scalar) -> float | None:

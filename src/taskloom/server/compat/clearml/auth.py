@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskloom.domain.errors import TaskloomError
 from taskloom.server.compat.clearml.call import (
     ClearMLCall,
     Data,
@@ -19,6 +20,7 @@ from taskloom.server.compat.clearml.call import (
     text,
     texts,
 )
+from taskloom.server.compat.clearml.errors import INVALID_USER, Refusal
 from taskloom.server.compat.clearml.tokens import (
     API_VERSION,
     COMPANY,
@@ -56,11 +58,7 @@ def endpoints(rooms: Rooms, tokens: Tokens) -> Endpoints:
         try:
             key = tokens.key_of(needed(call.body, "token"))
             await rooms.accounts.caller_of(key)
-        except Exception as error:
-            from taskloom.domain.errors import TaskloomError
-
-            if not isinstance(error, TaskloomError):
-                raise
+        except TaskloomError as error:
             return {"valid": False, "msg": error.message}
         return {"valid": True, "msg": ""}
 
@@ -93,9 +91,7 @@ def endpoints(rooms: Rooms, tokens: Tokens) -> Endpoints:
         wanted = needed(call.body, "user")
         found = [_user(i, name) for i, name in await rooms.accounts.list_users() if i == wanted]
         if not found:
-            from taskloom.server.compat.clearml.errors import Refusal
-
-            raise Refusal(f"no user {wanted[:80]!r}", 400, 301)
+            raise Refusal(f"no user {wanted[:80]!r}", 400, INVALID_USER)
         return {"user": found[0]}
 
     async def info(call: ClearMLCall) -> Data:
@@ -105,7 +101,7 @@ def endpoints(rooms: Rooms, tokens: Tokens) -> Endpoints:
         return {"msg": "pong"}
 
     return {
-        "auth.login": Endpoint(login, None),
+        "auth.login": reads(login),
         "auth.validate_token": reads(validate_token),
         "auth.create_credentials": Endpoint(create_credentials, "member"),
         "auth.get_credentials": reads(get_credentials),

@@ -67,10 +67,10 @@ Respond = Callable[[ClearMLCall], Awaitable[Data]]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`role` is what the key must have at least; None: no key (login brings its own). `lines`: see `raw`."""
+    """`role` is what the key must have at least. `lines`: the body is not decoded, see `raw`."""
 
     respond: Respond
-    role: Role | None = "member"
+    role: Role = "member"
     lines: bool = False
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import re
 import uuid
 from functools import cached_property
@@ -30,9 +29,6 @@ from taskloom.server.compat.clearml.tokens import API_VERSION, Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.foreign import read_limited, recognised
 
-log = logging.getLogger("taskloom.server")
-
-NOBODY = Caller("", "", "viewer", "")
 JSON = "application/json"
 _CALL = re.compile(
     r"(?:/api)?(?:/v(?P<version>[0-9]{1,3}(?:\.[0-9]{1,3})?))?/(?P<name>[a-z][a-z_]{1,40}\.[a-z][a-z0-9_]{1,60})/?"
@@ -80,15 +76,12 @@ class Door:
     # --- calls ------------------------------------------------------------------------------------------
 
     async def _called(self, request: Request, name: str, version: str) -> Any:
+        caller = await self._who(request)
         endpoint = self.endpoints.get(name)
-        if endpoint is not None and endpoint.role is None:
-            caller = NOBODY
-        else:
-            caller = await self._who(request)
         if endpoint is None:
             await self._unserved.count(name, request.headers.get("x-clearml-client", ""))
             raise Refusal(f"Taskloom does not serve the call {name} (version {version})", 404)
-        if endpoint.role is not None and not caller.may(endpoint.role):
+        if not caller.may(endpoint.role):
             raise Forbidden(f"{name} needs a key of role {endpoint.role}; this one is of role {caller.role}")
         call = await self._read(request, endpoint, caller, name, version)
         return await endpoint.respond(call)
@@ -125,8 +118,6 @@ class Door:
                 raise BadInput(f"content type {kind[:80]!r}: expected {JSON}")
             body = bodies.fields(raw)
         body.update(_query(request))
-        if endpoint.role is None:
-            caller = await self._who(request)
         return ClearMLCall(
             caller=caller,
             name=name,
