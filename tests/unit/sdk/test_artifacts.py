@@ -195,7 +195,9 @@ class Unsteady:
                 start = int(request.partition("bytes=")[2].partition("-")[0] or 0)
                 self.ranges.append(f"{start}-")
                 status = "206 Partial Content" if start else "200 OK"
-                head = f"HTTP/1.1 {status}\r\nContent-Length: {len(self.data) - start}\r\n\r\n"
+                head = (
+                    f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(self.data) - start}\r\n\r\n"
+                )
                 piece = self.data[start : start + self.piece]
                 self.sent += len(piece)
                 connection.sendall(head.encode() + piece)
