@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-postgres test-clearml check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-postgres test-clearml test-frameworks check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,7 @@ help:
 	@echo "make test           the everyday tests"
 	@echo "make test-postgres  the store contracts against a real PostgreSQL"
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
+	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
 	@echo "make check          format, lint, strict types, import rules"
 	@echo "make bench          Taskloom beside its peers, as ratios"
 
@@ -25,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not frameworks"
 
 test-postgres: $(STAMP)
 	tests/postgres.sh $(BIN)/python -m pytest -m postgres
@@ -50,7 +51,25 @@ test-clearml: $(STAMP) $(CLEARML_STAMP) $(CLEARML_OLDER_STAMP)
 	TASKLOOM_TEST_CLEARML=$(CURDIR)/$(CLEARML_VENV)/bin/python \
 	TASKLOOM_TEST_CLEARML_OLDER=$(CURDIR)/$(CLEARML_OLDER_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m clearml
 
-test-all: test test-postgres test-clearml
+# What torch names for GPUs, and torch itself: torch.txt has its build for CPUs. torchvision has none there, so that
+# nothing may ask for it.
+GPU_PACKAGES := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+	nvidia-cuda-cccl nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+FRAMEWORKS_VENV := .venv-frameworks
+FRAMEWORKS_STAMP := $(FRAMEWORKS_VENV)/.installed
+
+$(FRAMEWORKS_STAMP): pyproject.toml requirements/frameworks.txt requirements/torch.txt
+	python3 -m venv $(FRAMEWORKS_VENV)
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/frameworks.txt
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(FRAMEWORKS_STAMP)
+
+test-frameworks: $(STAMP) $(FRAMEWORKS_STAMP)
+	TASKLOOM_TEST_FRAMEWORKS=$(CURDIR)/$(FRAMEWORKS_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m frameworks
+
+test-all: test test-postgres test-clearml test-frameworks
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -66,12 +85,13 @@ bench: $(STAMP)
 	benchmarks/run.sh
 
 requirements: $(STAMP)
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres --extra cloud -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 $(addprefix --no-emit-package ,$(GPU_PACKAGES)) -o requirements/frameworks.txt pyproject.toml requirements/frameworks.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml.txt requirements/clearml.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml-older.txt requirements/clearml-older.in
 
 clean:
-	rm -rf $(VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) .demo
+	rm -rf $(VENV) $(FRAMEWORKS_VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) .demo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -28,6 +28,7 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
     kind     what it was: file, folder, dict, pandas, numpy, image, text, object (pickled)
     digest   SHA-256 of the bytes; empty when `uri` names bytes that Taskloom does not hold
     uri      where the bytes are, when they were stored somewhere by an address: elsewhere, or as a file of ours
+    fingerprint  SHA-256 of bytes that are elsewhere, where it is known; empty where `digest` tells it
     filename name to give a downloaded copy, with its extension
     preview  short text for people; made by the SDK, so that nothing has to be opened to be shown
     """
@@ -42,12 +43,15 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, Any] = {}
     preview: str = ""
     created: float = 0.0
+    fingerprint: str = ""
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     """Weights, with what made them. `task` is the task that created it; tasks refer to models by id.
 
     digest and uri as of an artifact: both when the weights were stored under an address of our file server.
+    fingerprint: SHA-256 of the bytes wherever they are; by it a file that is loaded is known again. Of a folder:
+    of the lines `DIGEST  PATH` of its files, sorted by path.
     parent: id of the model that it was made from.
     """
 
@@ -72,6 +76,7 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     created: float = 0.0
     last_update: float = 0.0
     parent: str = ""
+    fingerprint: str = ""
 
 
 class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,6 +103,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     size: int = 0
     media_type: str = ""
     uri: str = ""
+    fingerprint: str = ""  # SHA-256 of bytes that are elsewhere
 
 
 class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

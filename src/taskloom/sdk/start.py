@@ -25,6 +25,7 @@ from taskloom.journal import layout
 from taskloom.sdk.agents import under_agent
 from taskloom.sdk.capture.arguments import ArgumentHook, names_a_secret
 from taskloom.sdk.capture.console import ConsoleTee
+from taskloom.sdk.frameworks import Frameworks, Switches
 from taskloom.sdk.history import History, LastRun, reuse_seconds
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
 from taskloom.sdk.notices import Notices
@@ -52,7 +53,7 @@ class Wish:
     proceed: bool | str | int = False  # continue_last_task
     output_uri: str = ""
     arguments: Switch = True
-    frameworks: Switch = True
+    frameworks: Switches = True
     resources: Switch = True
     streams: Switch = True
 
@@ -265,7 +266,7 @@ def _announce(session: Session) -> None:
 # --- watchers ---------------------------------------------------------------------------------------------
 
 
-def wanted(switch: Switch, name: str) -> bool:
+def wanted(switch: Switches, name: str) -> bool:
     """A switch is on or off for everything, or by name; what it does not name is on."""
     return switch if isinstance(switch, bool) else bool(switch.get(name, True))
 
@@ -273,6 +274,10 @@ def wanted(switch: Switch, name: str) -> bool:
 def _watch(session: Session, wish: Wish) -> None:
     _watch_console(session, wish)
     _watch_arguments(session, wish)
+    with session.notices.boundary("frameworks could not be watched"):
+        frameworks = Frameworks(session, wish.frameworks)
+        frameworks.start()
+        session.watch(frameworks)
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
     code = wanted(wish.frameworks, "detect_repository")
     # Asked for here: at the end of a script Python has forgotten its file, and the script may change its folder.

@@ -22,6 +22,7 @@ from taskloom.domain.task import TaskType
 from taskloom.sdk import query, start
 from taskloom.sdk.document import TaskDocument
 from taskloom.sdk.ending import Outcome
+from taskloom.sdk.frameworks import Switches
 from taskloom.sdk.identity import new_id
 from taskloom.sdk.remote import RemoteTask
 from taskloom.sdk.session import ENV_OFFLINE, OFFLINE_FOLDER, Session, current, required_address
@@ -69,7 +70,7 @@ class Task(TaskDocument):
         continue_last_task: bool | str | int = False,
         output_uri: str | bool | None = None,
         auto_connect_arg_parser: Switch = True,
-        auto_connect_frameworks: Switch = True,
+        auto_connect_frameworks: Switches = True,
         auto_resource_monitoring: Switch = True,
         auto_connect_streams: Switch = True,
         deferred_init: bool = False,

@@ -98,9 +98,50 @@ class ModelStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True,
 
 
 class Sampled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="sample"):
-    """A debug sample whose bytes the server already holds (or which only names a `uri`)."""
+    """A debug sample whose bytes the server already holds (or which only names a `uri`).
+
+    history: of this title and series, keep only that many iterations, the newest; 0 keeps all.
+    """
 
     sample: Sample
+    history: int = 0
 
 
-Record = Opened | Edited | Ended | SeriesNamed | Plotted | ArtifactStored | ArtifactRemoved | ModelStored | Sampled
+class ModelUsed(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="model_used"
+):
+    """The task loaded weights. The server links the newest model of that fingerprint as an input, else a new one.
+
+    fingerprint as of a model; empty when it is not known. uri: where they were loaded from.
+    """
+
+    fingerprint: str = ""
+    uri: str = ""
+    name: str = ""
+    framework: str = ""
+    time: float
+
+
+class ArtifactUsed(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="artifact_used"
+):
+    """The task read an artifact of another task: lineage from data to what was made of it."""
+
+    task: str
+    name: str
+    time: float
+
+
+Record = (
+    Opened
+    | Edited
+    | Ended
+    | SeriesNamed
+    | Plotted
+    | ArtifactStored
+    | ArtifactRemoved
+    | ModelStored
+    | Sampled
+    | ModelUsed
+    | ArtifactUsed
+)

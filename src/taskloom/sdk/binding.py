@@ -1,0 +1,205 @@
+"""What a binding declares, and the tools it hooks a framework with.
+
+A binding is a file of `bindings/` with a `BINDING`. Its `install` is called once for each of its modules that gets
+imported, and replaces functions of the framework through `Hooks`, which knows how to put them back. The rules
+that every hook keeps, whoever wrote it:
+
+* the framework's own function is called exactly once, with the caller's arguments, and what it returns or raises
+  is what the caller gets;
+* what a hook does besides runs inside `guard`: a fault is told once, listed in the task, and goes no further;
+* after `undo` the framework is as it was; a function that somebody hooked on top of ours stays, and ours inside it
+  does nothing any more.
+
+Where a framework's function calls another one that is hooked too (a trainer that calls `torch.save`), only the
+outermost is told: see `outermost`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from taskloom.domain.parameters import Parameter
+    from taskloom.sdk.logger import Logger
+    from taskloom.sdk.session import Session
+    from taskloom.sdk.weights import Weights
+
+Then = Callable[..., None]
+Around = Callable[..., Any]
+_KINDS: tuple[Any, ...] = (staticmethod, classmethod)
+Wanted = bool | str | Sequence[str]
+
+_inside = threading.local()  # how deep this thread is in hooked functions that save or load
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The declaration of one file of `bindings/`.
+
+    switch    its name in `auto_connect_frameworks`
+    modules   the modules whose import calls `install(hooks, module)`, once each
+    package   the distribution that holds the framework, for its version
+    since     the oldest version that is hooked, such as "2.0"; an older one is left alone, and the task says so
+    hooks     dotted names of what is replaced, for people
+    install   puts the hooks in
+    """
+
+    switch: str
+    modules: tuple[str, ...]
+    package: str
+    since: str
+    hooks: tuple[str, ...]
+    install: Callable[[Hooks, ModuleType], None]
+
+
+@dataclass
+class _Replaced:
+    owner: Any
+    name: str
+    ours: Any
+    before: Any
+    inherited: bool  # the owner itself did not have it
+
+
+@dataclass
+class Hooks:
+    """What one binding has to work with during one task."""
+
+    session: Session
+    name: str
+    weights: Weights
+    wanted: Wanted = True  # False never gets here; text or a list: wildcards of model files
+    faulty: Callable[[str, str], None] = lambda _name, _fault: None
+    active: bool = True
+    _replaced: list[_Replaced] = field(default_factory=list[_Replaced])
+    _undoing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    # --- what a binding tells -----------------------------------------------------------------------------
+
+    @property
+    def logger(self) -> Logger:
+        return self.session.logger
+
+    def wants_file(self, path: str | Path) -> bool:
+        """Whether models of this file are recorded: `auto_connect_frameworks={'pytorch': ['*.pt']}`."""
+        if isinstance(self.wanted, bool):
+            return self.wanted
+        patterns = [self.wanted] if isinstance(self.wanted, str) else self.wanted
+        return any(fnmatch(str(path), one) or fnmatch(Path(path).name, one) for one in patterns)
+
+    def report_parameters(self, section: str, found: Mapping[str, Parameter]) -> None:
+        from taskloom.domain.task import TaskEdit
+
+        if self.session.owner and found:
+            self.session.edit(TaskEdit(parameters={section: dict(found)}))
+
+    def edited_parameters(self, section: str) -> Mapping[str, Parameter]:
+        """What stands on the server, when a worker or agent runs this; else nothing."""
+        return self.session.document().parameters.get(section, {}) if self.session.identity.hosted else {}
+
+    @contextlib.contextmanager
+    def guard(self) -> Generator[None]:
+        """The tracker's failure is never the script's."""
+        try:
+            yield
+        except Exception as error:  # the boundary of the bindings
+            fault = f"{type(error).__name__}: {error}"
+            self.session.notices.once(
+                ("binding", self.name), f"what {self.name} did was not recorded: {fault} (the script goes on)"
+            )
+            self.faulty(self.name, fault)
+
+    # --- replacing functions ------------------------------------------------------------------------------
+
+    def after(self, owner: Any, name: str, then: Then) -> None:
+        """Call `then(result, *args, **kwargs)` when `owner.name(*args, **kwargs)` has returned."""
+
+        def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            with self.guard():
+                then(result, *args, **kwargs)
+            return result
+
+        self.around(owner, name, around)
+
+    def before(self, owner: Any, name: str, first: Then) -> None:
+        """Call `first(*args, **kwargs)` before `owner.name(*args, **kwargs)` is called."""
+
+        def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            with self.guard():
+                first(*args, **kwargs)
+            return original(*args, **kwargs)
+
+        self.around(owner, name, around)
+
+    def outermost(self, owner: Any, name: str, then: Then) -> None:
+        """As `after`, but only where no other function hooked so is running in this thread: for what saves or
+        loads models, since frameworks save through one another.
+        """
+
+        def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            with quiet() as alone:
+                result = original(*args, **kwargs)
+            if alone:
+                with self.guard():
+                    then(result, *args, **kwargs)
+            return result
+
+        self.around(owner, name, around)
+
+    def around(self, owner: Any, name: str, wrapper: Around) -> None:
+        """Replace `owner.name` by what calls `wrapper(original, *args, **kwargs)`, which must call `original` once and
+        guard what it does besides. For where arguments or results have to change. `original` of a method is a
+        function that takes the object first.
+        """
+        held = cast("Any", inspect.getattr_static(owner, name))
+        kind: Any = type(held) if type(held) in _KINDS else None
+        original: Any = held.__func__ if kind else held
+
+        @functools.wraps(original)
+        def ours(*args: Any, **kwargs: Any) -> Any:
+            return wrapper(original, *args, **kwargs) if self.active else original(*args, **kwargs)
+
+        put: Any = kind(ours) if kind else ours
+        own: Mapping[str, Any] = getattr(owner, "__dict__", {})
+        self._replaced.append(_Replaced(owner, name, put, held, name not in own))
+        setattr(owner, name, put)
+
+    def on_undo(self, undo: Callable[[], None]) -> None:
+        """For what is not a replaced function: a registered callback, an environment variable."""
+        self._undoing.append(undo)
+
+    def undo(self) -> None:
+        self.active = False
+        for undo in reversed(self._undoing):
+            with self.guard():
+                undo()
+        for one in reversed(self._replaced):
+            if inspect.getattr_static(one.owner, one.name, None) is not one.ours:
+                continue  # somebody hooked on top of us; ours is inactive now
+            if one.inherited:
+                delattr(one.owner, one.name)
+            else:
+                setattr(one.owner, one.name, one.before)
+        self._replaced.clear()
+        self._undoing.clear()
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[bool]:
+    """While it is open no `outermost` hook of this thread tells anything; yields whether it was the first one."""
+    depth = getattr(_inside, "depth", 0)
+    _inside.depth = depth + 1
+    try:
+        yield depth == 0
+    finally:
+        _inside.depth = depth

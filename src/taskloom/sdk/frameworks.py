@@ -1,0 +1,196 @@
+"""Which frameworks are hooked in this task: watches imports, loads the binding of what comes, undoes it at the end.
+
+A script that imports no framework pays one look-up in a dictionary for each module it imports. What was hooked,
+in which version, and what went wrong stands in the task's runtime under `bindings`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from taskloom.domain.task import TaskEdit
+from taskloom.sdk.binding import Binding, Hooks, Wanted
+from taskloom.sdk.weights import Weights
+
+if TYPE_CHECKING:
+    from taskloom.sdk.session import Session
+
+Switches = bool | Mapping[str, Wanted]
+
+# The module whose import loads a binding, and the binding's file. A file may stand behind several modules.
+TRIGGERS: dict[str, str] = {
+    "click.core": "click",
+    "fire.core": "fire",
+    "absl.flags": "absl",
+    "jsonargparse": "jsonargparse",
+    "hydra._internal.hydra": "hydra",
+    "torch": "pytorch",
+    "safetensors.torch": "safetensors",
+    "safetensors.numpy": "safetensors",
+    "lightning.pytorch.trainer.trainer": "lightning",
+    "pytorch_lightning.trainer.trainer": "lightning",
+    "keras": "keras",
+    "tensorflow": "tensorflow",
+    "joblib": "joblib",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "fastai.learner": "fastai",
+    "megengine": "megengine",
+    "transformers.modeling_utils": "transformers",
+    "tensorboard.summary.writer.event_file_writer": "tensorboard",
+    "tensorboardX": "tensorboardx",
+    "matplotlib.figure": "matplotlib",
+    "matplotlib.pyplot": "matplotlib",
+}
+
+
+@dataclass
+class _State:
+    """What the task tells of one binding."""
+
+    version: str = ""
+    hooks: tuple[str, ...] = ()
+    fault: str = ""
+    skipped: str = ""
+
+    def told(self) -> dict[str, Any]:
+        found = {"version": self.version, "hooks": list(self.hooks), "fault": self.fault, "skipped": self.skipped}
+        return {name: value for name, value in found.items() if value}
+
+
+class Frameworks(MetaPathFinder):
+    """The bindings of one task, from `start` to `stop`. `switches`: all, none, or by name; others are on."""
+
+    def __init__(self, session: Session, switches: Switches) -> None:
+        self._session = session
+        self._switches = switches
+        self._weights = Weights(session)
+        self._hooks: dict[str, Hooks] = {}
+        self._states: dict[str, _State] = {}
+        self._finding = threading.local()
+        self._lock = threading.RLock()
+        self._installed: set[str] = set()
+
+    def start(self) -> None:
+        """Hook what is imported already, and what will be."""
+        if self._switches is False:
+            return
+        sys.meta_path.insert(0, self)
+        for name in TRIGGERS:
+            module = sys.modules.get(name)
+            if module is not None and not getattr(module.__spec__, "_initializing", False):
+                self._install(name, module)
+
+    def stop(self, timeout: float) -> None:
+        del timeout
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+        for hooks in reversed(list(self._hooks.values())):
+            hooks.undo()
+
+    # --- imports ------------------------------------------------------------------------------------------
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in TRIGGERS or fullname in self._finding.__dict__:
+            return None
+        self._finding.__dict__[fullname] = True
+        try:
+            return self._watched(fullname, path, target)
+        finally:
+            del self._finding.__dict__[fullname]
+
+    def _watched(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        """The spec that the others find, with a loader that tells us when the module is there."""
+        for finder in sys.meta_path:
+            if finder is self:
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                with self._session.notices.boundary(f"the import of {name} could not be watched"):
+                    _call_after(spec, lambda module: self._install(name, module))
+                return spec
+        return None
+
+    # --- installing ---------------------------------------------------------------------------------------
+
+    def _install(self, name: str, module: ModuleType) -> None:
+        """Never raises: it runs inside the script's own import."""
+        file = TRIGGERS[name]
+        with self._lock, self._session.notices.boundary(f"{file} could not be hooked"):
+            if name in self._installed:
+                return
+            self._installed.add(name)
+            binding: Binding = importlib.import_module(f"taskloom.sdk.bindings.{file}").BINDING
+            wanted = _wanted(self._switches, binding.switch)
+            if wanted is False:
+                return
+            state = self._states.setdefault(file, _State(_version(binding.package, module), binding.hooks))
+            if _older(state.version, binding.since):
+                state.hooks, state.skipped = (), f"older than {binding.since}"
+                self._tell()
+                return
+            hooks = self._hooks.setdefault(file, Hooks(self._session, file, self._weights, wanted, self._faulty))
+            with hooks.guard():
+                binding.install(hooks, module)
+            self._tell()
+
+    def _faulty(self, file: str, fault: str) -> None:
+        state = self._states.setdefault(file, _State())
+        if not state.fault:
+            state.fault = fault[:500]
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._session.closed:
+            told = {file: state.told() for file, state in sorted(self._states.items())}
+            self._session.edit(TaskEdit(runtime={"bindings": told}))
+
+
+def _call_after(spec: ModuleSpec, then: Callable[[ModuleType], None]) -> None:
+    """The loader stays the one that it is, since other code looks at its type; only its one method is shadowed."""
+    loader: Any = spec.loader
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module
+        execute(module)
+        then(module)
+
+    loader.exec_module = exec_module
+
+
+def _wanted(switches: Switches, name: str) -> Wanted:
+    if isinstance(switches, bool):
+        return switches
+    return switches.get(name, True)
+
+
+def _version(package: str, module: ModuleType) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return str(vars(module).get("__version__", ""))
+
+
+def _older(version: str, since: str) -> bool:
+    return bool(version) and _numbers(version) < _numbers(since)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    import re
+
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
