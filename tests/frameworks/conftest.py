@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.scenarios.stage import PATIENCE, Stage
 
 from taskloom.domain.artifact import Model, Sample
 from taskloom.domain.parameters import Parameter, flatten
@@ -22,7 +23,6 @@ from taskloom.domain.status import Status
 from taskloom.domain.task import ConfigurationObject, Task, TaskEdit
 from taskloom.wire import messages as m
 from taskloom.wire import operations as ops
-from tests.scenarios.stage import PATIENCE, Stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = "TASKLOOM_TEST_FRAMEWORKS"

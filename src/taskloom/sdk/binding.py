@@ -162,7 +162,7 @@ class Hooks:
         function that takes the object first.
         """
         held = cast("Any", inspect.getattr_static(owner, name))
-        kind: Any = type(held) if type(held) in _KINDS else None
+        kind: Any = next((one for one in _KINDS if isinstance(held, one)), None)
         original: Any = held.__func__ if kind else held
 
         @functools.wraps(original)
