@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
@@ -161,7 +161,7 @@ class Hooks:
         guard what it does besides. For where arguments or results have to change. `original` of a method is a
         function that takes the object first.
         """
-        held = cast("Any", inspect.getattr_static(owner, name))
+        held = inspect.getattr_static(owner, name)
         kind: Any = next((one for one in _KINDS if isinstance(held, one)), None)
         original: Any = held.__func__ if kind else held
 
