@@ -27,6 +27,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PEERS_FILE = HERE / "peers.py"
 CLEARML_FILE = HERE / "clearml_client.py"
+LOOPS_FILE = HERE / "training_loops.py"
 ALL = ("taskloom", "trackio", "tensorboard", "goodseed", "clearml")
 PATIENCE = 75.0  # seconds that one process may take
 MILLION = 1_000_000
@@ -662,6 +663,52 @@ def clearml_work(scratch: Path, server: Server | None, *words: object) -> dict[s
     return json.loads(lines[-1])
 
 
+def measure_frameworks(scratch: Path, peers: list[str], times: int = 5) -> list[Row]:
+    """What hooked frameworks cost the loop, beside the same loop that nobody watches; the medians of some runs."""
+    loops = {
+        "torch": (20, 1e3, Row("torch.save of 0.5 MB, added by the binding", "wall ms/save")),
+        "xgboost": (300, 1e6, Row("XGBoost with two evaluation sets, added by the binding", "wall us/round")),
+        "tensorboard": (20_000, 1e6, Row("SummaryWriter.add_scalar, added by the binding", "wall us/call")),
+    }
+    rows: list[Row] = []
+    for loop, (count, unit, row) in loops.items():
+        alone = loop_seconds("none", loop, count, scratch, times)
+        row.note = f"nobody watching: {shown(alone / count * unit)} for one"
+        for peer in (one for one in peers if one in {"taskloom", "clearml"}):
+            with excused(peer):
+                row.figures[peer] = (loop_seconds(peer, loop, count, scratch, times) - alone) / count * unit
+        rows.append(row)
+    for loaded, words in ((0, "no framework loaded"), (1, "torch, XGBoost, Matplotlib and TensorBoard loaded")):
+        row = Row(f"Task.init, {words}", "ms")
+        for peer in (one for one in peers if one in {"taskloom", "clearml"}):
+            with excused(peer):
+                row.figures[peer] = loop_seconds(peer, "init", loaded, scratch, times) * 1e3
+        rows.append(row)
+    return rows
+
+
+def loop_seconds(peer: str, loop: str, count: int, scratch: Path, times: int) -> float:
+    """The median of the seconds that the loop took."""
+    home = fresh(scratch, "loops-home")
+    (home / "clearml.conf").write_text("")
+    env = {k: v for k, v in environment(home).items() if not k.startswith(("CLEARML_", "TRAINS_"))}
+    env |= {"HOME": str(home), "CLEARML_CONFIG_FILE": str(home / "clearml.conf"), "CLEARML_CACHE_DIR": str(home)}
+    command = [sys.executable, shutil.copy(LOOPS_FILE, home), peer, loop, str(count)]
+    found: list[float] = []
+    with taskloom_server(home) if peer == "taskloom" else nullcontext():
+        for _ in range(times):
+            done = subprocess.run(
+                command, env=env, cwd=home, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+            )
+            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+            if done.returncode != 0 or not lines:
+                raise RuntimeError(
+                    f"{peer} {loop}: {done.returncode}\n{done.stdout[-500:]}\n{done.stderr[-1500:]}"
+                )
+            found.append(json.loads(lines[-1])["wall"])
+    return sorted(found)[len(found) // 2]
+
+
 MEASURES: dict[str, Callable[[Path, list[str]], list[Row]]] = {
     "import": measure_import,
     "start": measure_start,
@@ -672,6 +719,7 @@ MEASURES: dict[str, Callable[[Path, list[str]], list[Row]]] = {
     "server": measure_server,
     "artifacts": measure_artifacts,
     "clearml": measure_clearml,
+    "frameworks": measure_frameworks,
 }
 
 

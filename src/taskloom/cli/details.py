@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from taskloom.cli import connect
+from taskloom.cli.bindings import print_bindings
 from taskloom.cli.connect import TaskReference
 from taskloom.cli.output import (
     JsonFlag,
@@ -56,6 +57,7 @@ def show_task(
     _show_configuration(found, full)
     _show_metrics(found, machine)
     _show_products(found)
+    print_bindings(found)
     if found.status_message and found.status in {Status.FAILED, Status.ABORTED}:
         _show_text("Message", found.status_message, full=True)
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from taskloom.cli.bindings import hooked_here
 from taskloom.cli.clearml import conf
 from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, screen, size
 from taskloom.cli.terminal import plain
@@ -309,6 +310,24 @@ def _check_clearml_key(told: conf.Conf) -> Findings:
         yield Finding("clearml", "warning", "but their key may only read", "make one with `--role member`")
 
 
+# --- frameworks -------------------------------------------------------------------------------------------
+
+
+def check_frameworks(_: Place) -> Findings:
+    """What a script of this environment has hooked by itself, as soon as it imports it."""
+    absent: list[str] = []
+    for found in hooked_here():
+        if not found.version:
+            absent.append(found.name)
+        elif found.too_old:
+            message = f"{found.name} {found.version} is older than {found.since}: it is not hooked"
+            yield Finding("frameworks", "warning", message, f"update {found.name}, or report by hand")
+        else:
+            yield Finding("frameworks", "ok", f"{found.name} {found.version}: {', '.join(found.hooks)}")
+    if absent:
+        yield Finding("frameworks", "note", f"not installed here: {', '.join(absent)}")
+
+
 def missed_calls(place: Place) -> list[m.UnservedCall]:
     """Nothing when they cannot be read: the other checks say why."""
     try:
@@ -343,6 +362,7 @@ CHECKS: dict[str, Check] = {
     "workers": check_workers,
     "programs": check_programs,
     "clearml": check_clearml,
+    "frameworks": check_frameworks,
 }
 NEED_SERVER = frozenset({"key", "workers"})
 

@@ -53,6 +53,8 @@ TRIGGERS: dict[str, str] = {
     "matplotlib.pyplot": "matplotlib",
 }
 
+BINDINGS = tuple(sorted(set(TRIGGERS.values())))
+
 
 @dataclass
 class _State:
@@ -137,7 +139,7 @@ class Frameworks(MetaPathFinder):
             if wanted is False:
                 return
             state = self._states.setdefault(file, _State(_version(binding.package, module), binding.hooks))
-            if _older(state.version, binding.since):
+            if older(state.version, binding.since):
                 state.hooks, state.skipped = (), f"older than {binding.since}"
                 self._tell()
                 return
@@ -186,7 +188,8 @@ def _version(package: str, module: ModuleType) -> str:
         return str(vars(module).get("__version__", ""))
 
 
-def _older(version: str, since: str) -> bool:
+def older(version: str, since: str) -> bool:
+    """Whether a version is known, and is older than the first one that a binding takes."""
     return bool(version) and _numbers(version) < _numbers(since)
 
 

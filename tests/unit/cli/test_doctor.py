@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,13 @@ def test_the_calls_that_clients_missed_are_listed(taskloom: Run, house: Any) -> 
         ("reports.get_all_ex", 3, "clearml-9.9.9")
     ]
     assert "reports.get_all_ex" in taskloom("doctor").out
+
+
+def test_the_frameworks_of_this_environment_are_listed_with_what_is_hooked(taskloom: Run) -> None:
+    found = [item for item in taskloom("doctor", "--json").json["findings"] if item["check"] == "frameworks"]
+    told = {item["message"].partition(":")[0]: item for item in found}
+    version = metadata.version("joblib")
+    assert told[f"joblib {version}"]["state"] == "ok"
+    assert "joblib.dump" in told[f"joblib {version}"]["message"]
+    assert told["not installed here"]["state"] == "note"
+    assert "megengine" in told["not installed here"]["message"]
