@@ -29,8 +29,9 @@ BLOCK = 1 << 20
 class Post:
     """Calls to one server. Not safe between threads."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeout: float = TIMEOUT) -> None:
         self.address = address
+        self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
 
     def call(
@@ -87,8 +88,8 @@ class Post:
 
     def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if scheme == "https":
-            return http.client.HTTPSConnection(netloc, timeout=TIMEOUT, blocksize=BLOCK)
-        return http.client.HTTPConnection(netloc, timeout=TIMEOUT, blocksize=BLOCK)
+            return http.client.HTTPSConnection(netloc, timeout=self._timeout, blocksize=BLOCK)
+        return http.client.HTTPConnection(netloc, timeout=self._timeout, blocksize=BLOCK)
 
 
 class _Counted:

@@ -50,6 +50,14 @@ class Recorder(Protocol):
         """A client of the configured server; raises BadInput that says how to configure one when none is."""
         ...
 
+    def project_destination(self) -> str:
+        """The `output_uri` of the task's project or of one above it; '' when there is none or nobody can be asked."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Say something to the person at the script, the same sentence once."""
+        ...
+
     def wait_shipped(self, timeout: float) -> bool:
         """Wait until the server has everything recorded so far; False when the time ran out first."""
         ...

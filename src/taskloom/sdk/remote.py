@@ -38,6 +38,7 @@ class RemoteTask:
     def __init__(self, task: Task, client: Callable[[], Client]) -> None:
         self._task = task
         self._client = client
+        self._notices = Notices()
         self._logger: Logger | None = None
         self._writer: Writer | None = None
         self._delivery: Delivery | None = None
@@ -102,6 +103,14 @@ class RemoteTask:
             post.close()
         path.unlink(missing_ok=True)
 
+    def project_destination(self) -> str:
+        from taskloom.sdk.destinations import ask_project
+
+        return ask_project(self.project_name, required_address())
+
+    def tell(self, text: str) -> None:
+        self._notices.once(text, text)
+
     def wait_shipped(self, timeout: float) -> bool:
         if self._writer is None or self._delivery is None:
             return True
@@ -113,14 +122,18 @@ class RemoteTask:
         if self._logger is None:
             if not self.id:
                 raise NotFound("the task has no id")
-            notices = Notices()
             root = layout.journal_root(data_folder())
             self._writer = Writer.create(
-                root, self.id, role="child", name=self._task.name, project=self._task.project, tell=notices.say
+                root,
+                self.id,
+                role="child",
+                name=self._task.name,
+                project=self._task.project,
+                tell=self._notices.say,
             )
             self._delivery = Delivery(self._writer.task_folder)
             self._delivery.start()
-            self._logger = Logger(self._writer, notices)
+            self._logger = Logger(self._writer, self._notices)
         return self._logger
 
     def close(self) -> None:

@@ -135,6 +135,7 @@ class Session:
         self._client: Client | None = None
         self._history: History | None = None
         self._outputs = False
+        self._project_destination: str | None = None
         self._watchers: list[Watcher] = []
         self._environment: dict[str, str | None] = {}
         self._capture: threading.Thread | None = None
@@ -249,6 +250,17 @@ class Session:
 
             self._client, self._pid = Client(required_address()), os.getpid()
         return self._client
+
+    def project_destination(self) -> str:
+        """Asked once, when it is needed; what nobody can tell now is looked for in the settings instead."""
+        if self._project_destination is None:
+            from taskloom.sdk.destinations import ask_project
+
+            self._project_destination = "" if self.offline else ask_project(self.project_name, find_address())
+        return self._project_destination
+
+    def tell(self, text: str) -> None:
+        self.notices.once(text, text)
 
     def wait_shipped(self, timeout: float) -> bool:
         return not self.offline and self.delivery.wait(self.writer, timeout)
