@@ -40,7 +40,7 @@ from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
 from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, ScalarColumns
 from taskloom.wire.operations import GET_TASK, JOURNAL_MARKS, SHIP_JOURNAL
-from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record
+from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record, Sampled
 
 EVENT_BYTES = 1 << 20
 EVENT_COUNT = 5_000
@@ -420,6 +420,8 @@ def _digests(events: list[Record]) -> list[str]:
             found.append(record.artifact.digest)
         elif isinstance(record, ModelStored):
             found.append(record.model.digest)
+        elif isinstance(record, Sampled):
+            found.append(record.sample.digest)
     return [digest for digest in dict.fromkeys(found) if digest]
 
 

@@ -1,0 +1,235 @@
+"""Debug samples: images, sounds, videos and pages that a run shows at an iteration.
+
+The bytes go into the journal's spool under their SHA-256, and a `Sampled` record names them: when a call has
+returned they are safe on this machine. Of each title and series the newest iterations are kept, 100 unless set.
+How pixels become a file is the business of `media`; who uploads it, and where, that of the shipper.
+"""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, SupportsIndex
+from urllib.parse import urlsplit
+
+from taskloom.domain.artifact import Sample
+from taskloom.domain.errors import BadInput
+from taskloom.journal import layout
+from taskloom.sdk.archives import PIECE
+from taskloom.sdk.media import png_of
+from taskloom.sdk.reporting import Reports, now, text, whole
+from taskloom.sdk.serialise import spooled
+from taskloom.wire.records import Sampled
+
+HISTORY = 100  # iterations of one title and series
+MAX_BYTES = 1 << 30  # of one sample; a larger file is an artifact
+
+
+class Samples(Reports):
+    """The reports whose bytes are kept as files."""
+
+    _history = HISTORY
+    _destination = ""
+
+    # --- reports ------------------------------------------------------------------------------------------
+
+    def report_image(
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None = None,
+        local_path: str | Path | None = None,
+        image: Any = None,
+        matrix: Any = None,
+        max_image_history: int | None = None,
+        delete_after_upload: bool = False,
+        url: str | None = None,
+    ) -> None:
+        """An image as a debug sample, exactly one of:
+
+        image (or `matrix`): a numpy array, a torch or TensorFlow tensor or rows of numbers, H x W or H x W x 1 to 4
+        (channels first, too), as uint8, bool, floats 0 to 1; or a Pillow image. local_path: a file, stored as it is.
+        url: an address, which is only named. max_image_history: of this title and series keep so many iterations; a
+        negative number keeps all. delete_after_upload: the file at `local_path` is removed as soon as a copy is safe.
+        """
+        with self._telling("image", title, series):
+            pixels = image if image is not None else matrix
+            if isinstance(pixels, str | Path):
+                local_path, pixels = local_path or pixels, None
+            _one_of(("image", pixels), ("local_path", local_path), ("url", url))
+            if pixels is not None:
+                shown = f"image {str(title)[:80]!r} / {str(series)[:80]!r}"
+                made = png_of(pixels, lambda said: self._notices.once((shown, said), f"{shown} {said}"))
+                self._keep(title, series, iteration, iter([made]), ".png", max_image_history)
+            else:
+                self._report_file(
+                    title, series, iteration, local_path, url, max_image_history, delete_after_upload
+                )
+
+    def report_media(
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None = None,
+        local_path: str | Path | None = None,
+        stream: Any = None,
+        file_extension: str | None = None,
+        max_history: int | None = None,
+        delete_after_upload: bool = False,
+        url: str | None = None,
+    ) -> None:
+        """Audio, video, HTML or any other file as a debug sample, exactly one of:
+
+        local_path: a file. stream: an open file, BytesIO, StringIO, bytes or text, with `file_extension` such as
+        ".wav". url: an address, which is only named. The other arguments as of `report_image`.
+        """
+        with self._telling("media", title, series):
+            _one_of(("local_path", local_path), ("stream", stream), ("url", url))
+            if stream is None:
+                self._report_file(title, series, iteration, local_path, url, max_history, delete_after_upload)
+                return
+            extension = (file_extension or "").strip()
+            if not extension:
+                raise BadInput("a stream has no name: give file_extension, such as '.wav' or '.html'")
+            extension = extension if extension.startswith(".") else f".{extension}"
+            self._keep(title, series, iteration, _pieces(stream), extension, max_history)
+
+    # --- settings -----------------------------------------------------------------------------------------
+
+    def set_default_debug_sample_history(self, max_history: int) -> None:
+        """How many iterations of each title and series are kept when a report does not say; negative: all."""
+        with self._notices.boundary("set_default_debug_sample_history"):
+            self._history = whole(max_history)
+
+    def get_default_debug_sample_history(self) -> int:
+        return self._history
+
+    def set_default_upload_destination(self, uri: str) -> None:
+        """Where samples are stored from now on: a folder, `s3://`, `gs://`, `azure://`; '' is the Taskloom server."""
+        with self._notices.boundary("set_default_upload_destination"):
+            self._destination = text(uri or "", "the upload destination").strip()
+
+    def get_default_upload_destination(self) -> str:
+        """What was set; '' stands for the Taskloom server."""
+        return self._destination
+
+    # --- how ----------------------------------------------------------------------------------------------
+
+    def _report_file(
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None,
+        path: str | Path | None,
+        url: str | None,
+        history: int | None,
+        delete: bool,
+    ) -> None:
+        if path is None:
+            self._name(title, series, iteration, text(url, "url"), history)
+            return
+        file = Path(path)
+        if not file.is_file():
+            raise BadInput(f"{str(path)[:200]!r} is not a file")
+        with file.open("rb") as source:
+            self._keep(title, series, iteration, _pieces(source), file.suffix, history)
+        if delete:
+            file.unlink(missing_ok=True)
+
+    def _name(
+        self, title: str, series: str, iteration: SupportsIndex | None, url: str, history: int | None
+    ) -> None:
+        """A sample that lies elsewhere already."""
+        if not url.strip():
+            raise BadInput("url: expected an address")
+        place = self._place(iteration)
+        path = urlsplit(url).path
+        self._record(
+            Sample(
+                title=text(title, "title"),
+                series=text(series, "series"),
+                iteration=place,
+                time=now(),
+                name=_file_name(series, place, Path(path).suffix),
+                media_type=mimetypes.guess_type(path)[0] or "",
+                uri=url,
+            ),
+            history,
+        )
+        self._count(iteration, place)
+
+    def _keep(
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None,
+        pieces: Iterator[bytes],
+        extension: str,
+        history: int | None,
+    ) -> None:
+        """Write the bytes down, then name them."""
+        title, series, place = text(title, "title"), text(series, "series"), self._place(iteration)
+        if self._writer.closed:
+            raise BadInput("the task is closed")
+        spool = self._writer.task_folder / layout.FILES_FOLDER
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with spooled(spool) as (out, finish):
+            for piece in pieces:
+                out.write(piece)
+                if out.size > MAX_BYTES:
+                    raise BadInput(f"a sample of more than {MAX_BYTES} bytes; upload it as an artifact")
+            if not out.size:
+                raise BadInput("there are no bytes in it")
+            digest, size = finish()
+        self._record(
+            Sample(
+                title=title,
+                series=series,
+                iteration=place,
+                time=now(),
+                name=_file_name(series, place, extension),
+                digest=digest,
+                size=size,
+                media_type=_media_type(extension),
+            ),
+            history,
+        )
+        self._count(iteration, place)
+
+    def _record(self, sample: Sample, history: int | None) -> None:
+        kept = whole(self._history if history is None else history)
+        self._writer.record(Sampled(sample=sample, history=max(kept, 0)))
+
+
+def _one_of(*given: tuple[str, Any]) -> None:
+    present = [name for name, value in given if value is not None]
+    if len(present) != 1:
+        names = ", ".join(name for name, _ in given)
+        raise BadInput(f"give exactly one of {names}; {', '.join(present) if present else 'none'} was given")
+
+
+def _pieces(source: Any) -> Iterator[bytes]:
+    """The bytes of an open file, of a stream in memory (all of it, wherever it stands), of bytes or text."""
+    if hasattr(source, "getvalue"):
+        source = source.getvalue()
+    if isinstance(source, str):
+        source = source.encode("utf-8", "replace")
+    if isinstance(source, bytes | bytearray):
+        source = io.BytesIO(source)
+    if not hasattr(source, "read"):
+        raise BadInput(f"stream: expected an open file, BytesIO, bytes or text, got {type(source).__name__}")
+    while piece := source.read(PIECE):
+        yield piece.encode("utf-8", "replace") if isinstance(piece, str) else piece
+
+
+def _media_type(extension: str) -> str:
+    return mimetypes.guess_type(f"x{extension}")[0] or "application/octet-stream"
+
+
+def _file_name(series: str, iteration: int, extension: str) -> str:
+    """What a downloaded copy is called; the sample keeps its own series."""
+    stem = re.sub(r"[^\w.\- ]", "_", str(series)).strip(" .")[:100] or "sample"
+    return f"{stem}_{iteration:08d}{extension}"
