@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from taskloom.domain.errors import BadInput
 from taskloom.journal import layout
 
 HISTORY_FOLDER = "history"
-ENV_REUSE_HOURS = "TASKLOOM_TASK_REUSE_HOURS"
-REUSE_HOURS = 72.0
 
 
 class LastRun(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -31,17 +27,6 @@ class LastRun(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     outputs: bool = False
     offline: bool = False
     last_iteration: int | None = None
-
-
-def reuse_seconds(environ: Mapping[str, str]) -> float:
-    text = environ.get(ENV_REUSE_HOURS, "")
-    if not text:
-        return REUSE_HOURS * 3600
-    try:
-        hours = float(text)
-    except ValueError:
-        raise BadInput(f"{ENV_REUSE_HOURS} is {text!r}: expected hours as a number, 0 for never") from None
-    return max(hours, 0.0) * 3600
 
 
 class History:

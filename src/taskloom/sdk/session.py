@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -32,6 +32,7 @@ from taskloom.sdk.identity import Identity, child_environment
 from taskloom.sdk.logger import Logger
 from taskloom.sdk.notices import Notices
 from taskloom.wire.client import Address
+from taskloom.wire.configuration import SETTINGS, setting
 from taskloom.wire.connection import find_address
 from taskloom.wire.records import (
     ArtifactRemoved,
@@ -46,10 +47,7 @@ from taskloom.wire.records import (
 if TYPE_CHECKING:
     from taskloom.wire.send import Client
 
-ENV_CLOSE_TIMEOUT = "TASKLOOM_CLOSE_TIMEOUT"
-ENV_OFFLINE = "TASKLOOM_OFFLINE"
 OFFLINE_FOLDER = "offline"
-CLOSE_TIMEOUT = 10.0
 FORK_PATIENCE = 2.0  # seconds; looking at code and packages takes a tenth of one
 YIELD = 0.005
 WATCHER_STOP = 0.5  # a child that lives on keeps its console open; what is printed by now is taken much sooner
@@ -72,7 +70,8 @@ class Process:
     session: Session | None = None
     offline: bool = False
     offline_id: str = ""
-    seed: int | None = 1337
+    seed: int | Literal["by setting"] | None = "by setting"
+    settings_checked: bool = False
     turn: int = 0
     forks_watched: bool = False
     client: Client | None = None  # for calls outside of any task
@@ -124,7 +123,7 @@ class Session:
         self.identity = identity
         self.data = data
         self.notices = notices
-        self.offline = bool(os.environ.get(ENV_OFFLINE)) or current.offline
+        self.offline = is_offline()
         self.closed = False
         self.before_end: Callable[[], None] | None = None
         self.stdout_recorded = False  # by a tee here, or by the worker that started this process
@@ -172,7 +171,7 @@ class Session:
             return
         self._change_environment(child_environment(self.identity))
         if self.offline:
-            self._change_environment({ENV_OFFLINE: "1"})
+            self._change_environment({SETTINGS["sdk.offline"].variable: "1"})
         self._ending.install()
 
     def deliver(self) -> None:
@@ -282,7 +281,7 @@ class Session:
             if self.closed:
                 return
             self.closed = True
-        end = time.monotonic() + close_timeout()
+        end = time.monotonic() + setting("sdk.close_timeout_in_seconds")
         if self.owner and os.getpid() == self.writer.meta.pid:
             self._end_as_owner(outcome or Outcome(), end)
         else:
@@ -361,11 +360,8 @@ def _after_fork() -> None:
         current.session.after_fork()
 
 
-def close_timeout() -> float:
-    try:
-        return max(float(os.environ.get(ENV_CLOSE_TIMEOUT, "") or CLOSE_TIMEOUT), 0.0)
-    except ValueError:
-        return CLOSE_TIMEOUT
+def is_offline() -> bool:
+    return current.offline or bool(setting("sdk.offline"))
 
 
 def required_address() -> Address:

@@ -26,15 +26,15 @@ from taskloom.sdk.agents import under_agent
 from taskloom.sdk.capture.arguments import ArgumentHook, names_a_secret
 from taskloom.sdk.capture.console import ConsoleTee
 from taskloom.sdk.frameworks import Frameworks, Switches
-from taskloom.sdk.history import History, LastRun, reuse_seconds
+from taskloom.sdk.history import History, LastRun
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
 from taskloom.sdk.notices import Notices
-from taskloom.sdk.session import ENV_OFFLINE, OFFLINE_FOLDER, Session, current, document_of_owner
-from taskloom.wire.connection import data_folder, find_address
+from taskloom.sdk.session import OFFLINE_FOLDER, Session, current, document_of_owner, is_offline
+from taskloom.wire.configuration import data_folder, faults, remarks, setting
+from taskloom.wire.connection import find_address
 from taskloom.wire.records import Opened
 from taskloom.wire.worker_protocol import ENV_LEASE
 
-SAMPLE_SECONDS = 10.0
 REMOTE_WAIT = 60.0  # seconds that an explicit wish for the server's answer may take
 STREAM_NAMES = ("stdout", "stderr", "logging")
 
@@ -98,6 +98,7 @@ def start_session(wish: Wish) -> Session:
     """The session for this process; a helper's one when another process owns the task."""
     data = data_folder()
     notices = Notices()
+    _check_settings(notices)
     identity = (
         from_environment(os.environ, data)
         or under_agent(os.environ, data, notices)
@@ -136,6 +137,18 @@ def start_session(wish: Wish) -> Session:
     return session
 
 
+def _check_settings(notices: Notices) -> None:
+    """Said once in a process; the script goes on with what can be used."""
+    if current.settings_checked:
+        return
+    current.settings_checked = True
+    with notices.boundary("the settings could not be checked"):
+        for fault in faults():
+            notices.say(f"{fault}; it is left out")
+        for remark in remarks():
+            notices.say(remark)
+
+
 def attach() -> Session | None:
     """The session of a process below one that runs a task, which has not called `Task.init` itself."""
     if ENV_LEASE not in os.environ and ENV_OWNER not in os.environ:
@@ -166,7 +179,7 @@ def _open(identity: Identity, document: Task, data: Path, notices: Notices) -> S
 
 def _choose(wish: Wish, data: Path, history: History, notices: Notices) -> tuple[Identity, int]:
     """A new task, the last one run over, or a continued one with its iteration offset."""
-    offline = current.offline or bool(os.environ.get(ENV_OFFLINE))
+    offline = is_offline()
     root = data / OFFLINE_FOLDER if offline else layout.journal_root(data)
     if wish.proceed is not False:
         task = _continued(wish, history)
@@ -179,7 +192,8 @@ def _choose(wish: Wish, data: Path, history: History, notices: Notices) -> tuple
     if offline:
         task, current.offline_id = current.offline_id or new_id(), ""
         return Identity(task, "main", root, "new"), 0
-    again = history.reusable(time.time(), reuse_seconds(os.environ)) if wish.reuse else ""
+    window = setting("sdk.task_reuse_time_window_in_hours") * 3600
+    again = history.reusable(time.time(), window) if wish.reuse else ""
     if again and again not in current.closed_here:
         return Identity(again, "main", root, "reset"), 0
     offset = wish.proceed if type(wish.proceed) is int else 0
@@ -368,9 +382,12 @@ def _capture(session: Session, code: bool, script: Path | None, folder: Path, ma
 
 
 def _sample(session: Session) -> None:
+    seconds = setting("sdk.resource_sample_seconds")
+    if not seconds:
+        return
     with session.notices.boundary("the machine could not be sampled"):
         from taskloom.sdk.capture.resources import ResourceSampler
 
-        sampler = ResourceSampler(session.logger.report_machine, SAMPLE_SECONDS)
+        sampler = ResourceSampler(session.logger.report_machine, seconds)
         sampler.start()
         session.watch(sampler)

@@ -25,9 +25,9 @@ from taskloom.sdk.ending import Outcome
 from taskloom.sdk.frameworks import Switches
 from taskloom.sdk.identity import new_id
 from taskloom.sdk.remote import RemoteTask
-from taskloom.sdk.session import ENV_OFFLINE, OFFLINE_FOLDER, Session, current, required_address
+from taskloom.sdk.session import OFFLINE_FOLDER, Session, current, is_offline, required_address
 from taskloom.sdk.start import Switch, Wish, check_names, check_tags, check_type
-from taskloom.wire.connection import data_folder
+from taskloom.wire.configuration import data_folder, setting
 from taskloom.wire.messages import Enqueue, Finish, MoveRequest, TaskClone, TaskCreate, TaskDelete
 from taskloom.wire.operations import (
     ABORT_TASK,
@@ -110,9 +110,10 @@ class Task(TaskDocument):
             streams=auto_connect_streams,
         )
         session = start.start_session(wish)
-        if session.owner and current.seed is not None:
+        seed = cls.get_random_seed()
+        if session.owner and seed is not None:
             with session.notices.boundary("the random seed could not be set"):
-                _seed_everything(current.seed)
+                _seed_everything(seed)
         return cls._of(session)
 
     @classmethod
@@ -163,7 +164,8 @@ class Task(TaskDocument):
 
     @classmethod
     def get_random_seed(cls) -> int | None:
-        return current.seed
+        """What `set_random_seed` said, else the setting `sdk.random_seed`."""
+        return setting("sdk.random_seed") if current.seed == "by setting" else current.seed
 
     # --- offline ------------------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class Task(TaskDocument):
 
     @classmethod
     def is_offline(cls) -> bool:
-        return current.offline or bool(os.environ.get(ENV_OFFLINE))
+        return is_offline()
 
     @classmethod
     def import_offline_session(

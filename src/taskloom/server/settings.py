@@ -1,4 +1,4 @@
-"""What the server can be told: built once from the command line and the environment, then passed in.
+"""What the server can be told: built once from the command line and the settings, then passed in.
 
 Every limit that a client can run into stands here with its default, so that the documents and `ServerInfo`
 tell the same numbers. Nothing else in the server reads the environment.
@@ -13,13 +13,12 @@ from pathlib import Path
 import msgspec
 
 from taskloom.domain.errors import BadInput
-from taskloom.wire.worker_protocol import MAX_WAIT
+from taskloom.wire.configuration import setting
+from taskloom.wire.worker_protocol import ENV_DATA, MAX_WAIT
 
 Clock = Callable[[], float]
 """Seconds since the epoch, UTC. The server's own clock alone decides about leases."""
 
-ENV_DATABASE = "TASKLOOM_DATABASE_URL"
-ENV_HOSTS = "TASKLOOM_ALLOWED_HOSTS"
 SERVER_FOLDER = "server"
 KIB, MIB = 2**10, 2**20
 POSTGRES = "postgresql"
@@ -85,14 +84,16 @@ def read_settings(
     data: Path, host: str = "127.0.0.1", port: int = 8080, environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """Settings of a server that is about to start; raises BadInput for what could never work."""
+    data = data.expanduser().absolute()
+    environ = {**environ, ENV_DATA: str(data)}  # its settings file lies there, too
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port}: expected 0 to 65535")
     return Settings(
-        data=data.expanduser().absolute(),
+        data=data,
         host=host,
         port=port,
-        database_url=_postgres(environ.get(ENV_DATABASE, "")),
-        allowed_hosts=tuple(filter(None, (h.strip().lower() for h in environ.get(ENV_HOSTS, "").split(",")))),
+        database_url=_postgres(setting("server.database_url", environ)),
+        allowed_hosts=tuple(host.lower() for host in setting("server.allowed_hosts", environ)),
     )
 
 
@@ -102,5 +103,7 @@ def _postgres(url: str) -> str:
         return ""
     scheme, found, rest = url.partition("://")
     if not found or scheme not in {"postgres", POSTGRES, f"{POSTGRES}+psycopg"}:
-        raise BadInput(f"{ENV_DATABASE}: expected an address such as postgresql://user@host/database")
+        raise BadInput(
+            "server.database_url (TASKLOOM_DATABASE_URL): expected an address such as postgresql://user@host/database"
+        )
     return f"{POSTGRES}+psycopg://{rest}"

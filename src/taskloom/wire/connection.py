@@ -1,9 +1,8 @@
-"""How a program finds its server: environment variables, or the file that the server wrote on this machine.
+"""How a program finds its server: environment variables, the settings file, or the file that the server wrote here.
 
-Order: `TASKLOOM_URL` with `TASKLOOM_API_KEY`; else `connection.json` in the data folder (`TASKLOOM_DATA`,
-by default `~/.taskloom`), which a server writes with mode 0600 when it starts. The file's key is sent to the
-file's own address only, so that a `TASKLOOM_URL` that points elsewhere never learns it. Neither: no server, and
-journals wait.
+Order: `TASKLOOM_URL` with `TASKLOOM_API_KEY`; else `url` and `api_key` of the settings file; else `connection.json`
+in the data folder, which a server writes with mode 0600 when it starts. A file's key is sent to that file's own
+address only, so that a `TASKLOOM_URL` that points elsewhere never learns it. None: no server, and journals wait.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import msgspec
 
 from taskloom.domain.errors import BadInput
 from taskloom.wire.client import Address
-from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_DATA, ENV_URL
+from taskloom.wire.configuration import data_folder, find, written_setting
+from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_URL
 
 CONNECTION_FILE = "connection.json"
 KEY = "tl_"  # begins every API key; the rest is `<access>_<secret>`
@@ -29,26 +29,23 @@ class Connection(msgspec.Struct, frozen=True):
     api_key: str
 
 
-def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder that holds everything Taskloom keeps on this machine; not created here."""
-    chosen = environ.get(ENV_DATA, "")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".taskloom"
-
-
 def find_address(environ: Mapping[str, str] = os.environ) -> Address | None:
     """The server to talk to, or None. Raises BadInput for a URL that is not http or https."""
-    url = environ.get(ENV_URL, "").rstrip("/")
+    told = [(environ.get(ENV_URL, ""), ""), (written_setting("url", environ), written_setting("api_key", environ))]
     key = environ.get(ENV_API_KEY, "")
+    url = next((url.rstrip("/") for url, _ in told if url), "")
     if not url or not key:
         written = read_connection(data_folder(environ))
         if written is not None:
+            told.append((written.url, written.api_key))
             url = url or written.url
-            if url == written.url:
-                key = key or written.api_key
+        key = key or next((theirs for place, theirs in told if theirs and place.rstrip("/") == url), "")
     if not url:
         return None
     if not url.startswith(("http://", "https://")):
-        raise BadInput(f"{ENV_URL} is {url!r}: expected an address such as http://127.0.0.1:8080")
+        raise BadInput(
+            f"{find('url', environ).source}: url is {url!r}: expected one such as http://127.0.0.1:8080"
+        )
     return Address(url, key)
 
 

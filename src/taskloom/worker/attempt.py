@@ -20,6 +20,7 @@ from taskloom.domain.errors import BadInput, IllegalMove, LeaseLost, NotFound, T
 from taskloom.domain.queue import Machine
 from taskloom.domain.task import Task
 from taskloom.providers.contract import Exit, Launch, NoPlace, NotStarted, Place, Program, Provider
+from taskloom.wire.configuration import FOR_CHILDREN
 from taskloom.wire.messages import Finish, Lease
 from taskloom.wire.operations import FINISH_LEASE
 from taskloom.wire.send import AsyncClient
@@ -216,6 +217,7 @@ class Attempt:
             ENV_DATA: str(self._tools.data),
             **clearml.variables(self._task.id, self._tools.client.address.url, self._lease.key),
         }
+        given |= {name: value for name, value in self._tools.ship_environ.items() if name in FOR_CHILDREN}
         if self._gpus is not None:
             given["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus)
         return given
