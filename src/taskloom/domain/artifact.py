@@ -50,8 +50,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     """Weights, with what made them. `task` is the task that created it; tasks refer to models by id.
 
     digest and uri as of an artifact: both when the weights were stored under an address of our file server.
-    fingerprint: SHA-256 of the bytes wherever they are; by it a file that is loaded is known again. Of a folder:
-    of the lines `DIGEST  PATH` of its files, sorted by path.
+    fingerprint: SHA-256 of the bytes wherever they are, by which a file that is loaded is known again; empty where
+    `digest` tells it. Of a folder: of the lines `DIGEST  PATH` of its files, sorted by path.
     parent: id of the model that it was made from.
     """
 

@@ -185,6 +185,7 @@ models = Table(
     Column("project", Text, nullable=False, default=""),
     Column("task_id", String(32), nullable=False, default="", index=True),  # what made it; may be gone
     Column("digest", String(64), nullable=False, default="", index=True),
+    Column("fingerprint", String(64), nullable=False, default="", index=True),  # where none was told, the digest
     Column("framework", Text, nullable=False, default=""),
     Column("uri", Text, nullable=False, default=""),
     Column("user", Text, nullable=False, default=""),
@@ -222,6 +223,18 @@ model_links = Table(
     Column("name", Text, primary_key=True),
     Column("model_id", String(32), nullable=False, index=True),
     Column("position", Integer, nullable=False),
+)
+
+# Which artifacts of other tasks a task read, for lineage. The task that made them may be gone.
+uses = Table(
+    "uses",
+    main,
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("source_task", String(32), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", String(64), nullable=False, default=""),  # of what was read, where it is known
+    Column("time", Double, nullable=False),
+    Index("ix_uses_source_task", "source_task"),
 )
 
 blobs = Table(

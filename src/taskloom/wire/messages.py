@@ -466,8 +466,8 @@ class ModelQuery(Request, frozen=True, kw_only=True):
 
     name: a part of it, case-insensitive. tags, system_tags: the tag language of `domain.tagquery`. where: every
     condition holds; any_of: in every list at least one does; their keys are `id`, `name`, `comment`, `project`
-    (a path), `task`, `user`, `framework`, `uri`, `digest`, `parent`, `published`, `created`, `last_update`,
-    `iteration`, and `metadata.KEY`. order_by: the same without metadata, a leading `-` reverses; by default the
+    (a path), `task`, `user`, `framework`, `uri`, `digest`, `fingerprint`, `parent`, `published`, `created`,
+    `last_update`, `iteration`, and `metadata.KEY`. order_by: the same without metadata, a leading `-` reverses; by default the
     last changed first.
     """
 
@@ -515,6 +515,7 @@ class ModelEdit(Request, frozen=True, kw_only=True):
     size: int | None = None
     filename: str | None = None
     uri: str | None = None
+    fingerprint: str | None = None
 
 
 # --- queues and workers -----------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class FileKeeper:
         for model in file_store.models_with(tx, task_id, old):
             if model.digest != new and path_of(model.uri) == path:
                 _refuse_published(model.published and model.digest != "", path, f"model {model.id}")
-                store.put_model(tx, _given(model, new, size, path))
+                store.put_model(tx, _given(msgspec.structs.replace(model, fingerprint=""), new, size, path))
         if old and old != new:  # what they showed is gone
             for sample in file_store.samples_with(tx, task_id, old):
                 if path_of(sample.uri) == path:

@@ -31,6 +31,7 @@ _TEXTS = {
     "framework": models.c.framework,
     "uri": models.c.uri,
     "digest": models.c.digest,
+    "fingerprint": models.c.fingerprint,
     "parent": models.c.parent,
 }
 _NUMBERS = {"created": models.c.created, "last_update": models.c.last_update, "iteration": models.c.iteration}

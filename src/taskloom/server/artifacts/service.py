@@ -20,7 +20,7 @@ from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample, StoredF
 from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, TooLarge
 from taskloom.domain.project import check_tag, check_text
 from taskloom.domain.task import Task
-from taskloom.server.artifacts import file_store, importing, store
+from taskloom.server.artifacts import file_store, importing, store, use_store, using
 from taskloom.server.artifacts.files import FileKeeper, filled
 from taskloom.server.artifacts.holdings import Holdings
 from taskloom.server.artifacts.query import page
@@ -31,6 +31,7 @@ from taskloom.server.db import Database
 from taskloom.server.events import EventBus
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import LiveEvent, ModelCreate, ModelEdit, ModelQuery, SamplesQuery
+from taskloom.wire.records import ArtifactUsed, ModelUsed
 
 LONGEST_NAME = 1024
 ABOUT = frozenset({"name", "comment", "tags", "system_tags", "metadata", "project"})
@@ -62,6 +63,8 @@ class ArtifactService:
         """Name bytes; an artifact of the same name is replaced. Raises BlobMissing, BadInput."""
         _check_label(artifact.name, "artifact name")
         _check_size(artifact, f"artifact {artifact.name!r}")
+        if artifact.fingerprint:
+            check_digest(artifact.fingerprint)
         artifact = filled(tx, artifact)
         if artifact.digest:
             size = _complete(tx, artifact.digest, f"artifact {artifact.name!r}")
@@ -100,6 +103,14 @@ class ArtifactService:
             _check_label(link.name, "model name")
             store.put_link(tx, task.id, msgspec.structs.replace(link, model=model.id))
 
+    def use_model(self, tx: Connection, task: Task, used: ModelUsed) -> None:
+        """Its run loaded weights, see `using`."""
+        using.use_model(tx, task, used, self._clock())
+
+    def use_artifact(self, tx: Connection, task_id: str, used: ArtifactUsed) -> None:
+        """Its run read an artifact of another task, which may be gone by now."""
+        using.use_artifact(tx, task_id, used, LONGEST_NAME)
+
     def link_model(self, tx: Connection, task_id: str, link: ModelLink) -> None:
         """The task refers to a model that is there; NotFound when it is not."""
         if store.find_model(tx, link.model) is None:
@@ -131,7 +142,7 @@ class ArtifactService:
         return store.links_of(tx, task_ids)
 
     def drop_results(self, tx: Connection, task_id: str) -> None:
-        """For a reset or a deletion: its artifacts, its links, and the models it made.
+        """For a reset or a deletion: its artifacts, its links, what it used, and the models it made.
 
         Published models stay, and so do models that other tasks refer to. `delete_unnamed_bytes` afterwards.
         """
@@ -140,6 +151,7 @@ class ArtifactService:
         for model in store.own_models(tx, task_id):
             digests += self._drop_model(tx, model)
         store.drop_links(tx, task_id)
+        use_store.drop_uses(tx, task_id)
         digests += self.files.drop_of_task(tx, task_id)
         store.unname(tx, digests)
 
@@ -255,6 +267,8 @@ class ArtifactService:
                 "uri" in changes and edit.digest is None
             ):  # other weights: what was known of the bytes is not theirs
                 changes |= {"digest": "", "size": 0, "filename": ""}
+            if changes.keys() & {"uri", "digest"} and edit.fingerprint is None:
+                changes["fingerprint"] = ""
             changed = _checked(tx, msgspec.structs.replace(found, **changes, last_update=self._clock()))
             store.put_model(tx, changed)
             if found.digest != changed.digest:
@@ -355,6 +369,8 @@ def _checked(tx: Connection, model: Model) -> Model:
     for tag in (*model.tags, *model.system_tags):
         check_tag(tag)
     _check_size(model, f"model {model.id}")
+    if model.fingerprint:
+        check_digest(model.fingerprint)
     model = filled(tx, model)
     if not model.digest:
         return model

@@ -1,6 +1,6 @@
 """SQL of artifacts, models, their links and the digests that are complete. Rules are the service's.
 
-Lists of models are found by query, files and samples are kept by file_store.
+Lists of models are found by query, files and samples are kept by file_store, what tasks used by use_store.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ def put_model(tx: Connection, model: Model) -> None:
         "project": model.project,
         "task_id": model.task,
         "digest": model.digest,
+        "fingerprint": model.fingerprint or model.digest,
         "framework": model.framework,
         "uri": model.uri,
         "user": model.user,

@@ -32,12 +32,23 @@ from taskloom.server.tasks.projection import Projection
 from taskloom.server.tasks.recording import Outcome, RecordKeeper
 from taskloom.server.tasks.removal import Removal
 from taskloom.wire.messages import JournalBatch, JournalMarks, LiveEvent
-from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, Ended, ModelStored, Opened, Plotted
+from taskloom.wire.records import (
+    ArtifactRemoved,
+    ArtifactStored,
+    ArtifactUsed,
+    Edited,
+    Ended,
+    ModelStored,
+    ModelUsed,
+    Opened,
+    Plotted,
+)
 from taskloom.wire.worker_protocol import STOPPING, fence
 
 FRESH = 5.0  # seconds that `last_update` may lag behind a run that only prints
 TRIES = 5  # resets by others that may come in between
 IDLE = frozenset({Status.DRAFT, Status.PENDING})
+_TIMED = Opened | Edited | Ended | ArtifactRemoved | Plotted | ModelUsed | ArtifactUsed
 
 
 class JournalDesk:
@@ -228,9 +239,7 @@ def _check(batch: JournalBatch) -> None:
         if not math.isfinite(part.time):
             raise BadInput(f"console {part.stream}: time {part.time}: expected seconds since the epoch")
     for number, record in enumerate(batch.events, batch.events_start):
-        if isinstance(record, Opened | Edited | Ended | ArtifactRemoved | Plotted) and not math.isfinite(
-            record.time
-        ):
+        if isinstance(record, _TIMED) and not math.isfinite(record.time):
             raise BadInput(f"record {number}: time {record.time}: expected seconds since the epoch")
         if isinstance(record, ArtifactStored | ModelStored):
             value = record.artifact if isinstance(record, ArtifactStored) else record.model

@@ -25,10 +25,12 @@ from taskloom.server.tasks.removal import Removal
 from taskloom.wire.records import (
     ArtifactRemoved,
     ArtifactStored,
+    ArtifactUsed,
     Edited,
     Ended,
     EndStatus,
     ModelStored,
+    ModelUsed,
     Opened,
     Plotted,
     Record,
@@ -81,6 +83,11 @@ class RecordKeeper:
                 case ModelStored():
                     self._artifacts.store_model(tx, run.task, record.model, record.link)
                     artifacts = True
+                case ModelUsed():
+                    self._artifacts.use_model(tx, run.task, record)
+                    artifacts = True
+                case ArtifactUsed():
+                    self._artifacts.use_artifact(tx, run.task.id, record)
         run.save()
         return Outcome(True, artifacts)
 
