@@ -11,6 +11,7 @@ import httpx
 from tests.conftest import House
 
 from taskloom.domain.artifact import Artifact, Model, Sample
+from taskloom.wire.client import build_call
 from taskloom.wire.messages import (
     Condition,
     JournalBatch,
@@ -33,10 +34,11 @@ from taskloom.wire.operations import (
     LIST_ARTIFACTS,
     LIST_SAMPLES,
     PUT_ARTIFACT,
+    PUT_BLOB,
     QUERY_MODELS,
     SHIP_JOURNAL,
 )
-from taskloom.wire.records import Opened, Sampled
+from taskloom.wire.records import Ended, Opened, Record, Sampled
 
 
 def put(house: House, *files: tuple[str, bytes]) -> int:
@@ -108,6 +110,41 @@ def test_samples_are_listed_by_their_newest_iteration(any_house: House) -> None:
     every = listed(all_iterations=True, title="a")
     assert [n for _, _, n, _ in every] == [2**40, 2**40, 0, 0, -1, -1, 0, 0, -1, -1]
     assert len(listed(all_iterations=True)) == len(records)
+
+
+def test_of_samples_only_the_newest_iterations_stay(any_house: House) -> None:
+    task = uuid.uuid4().hex
+
+    def sampled(series: str, iteration: int, data: bytes, history: int = 0, name: str = "") -> Sampled:
+        digest = hashlib.sha256(data).hexdigest()
+        call = build_call(any_house.client.address, PUT_BLOB, digest=digest)
+        assert any_house.client.http.put(call.url, content=data, headers=call.headers).status_code == 200
+        sample = Sample(title="t", series=series, iteration=iteration, name=name, time=1.0, digest=digest)
+        return Sampled(sample=sample, history=history)
+
+    def ship(start: int, *records: Record, offset: int = 0) -> None:
+        batch = JournalBatch(writer="w" * 32, events_start=start, events=list(records), iteration_offset=offset)
+        any_house.client.call(SHIP_JOURNAL, batch, task=task)
+
+    def listed() -> list[tuple[str, int, str]]:
+        query = SamplesQuery(all_iterations=True)
+        found = any_house.client.call(LIST_SAMPLES, query=query, task=task).samples
+        return [(s.series, s.iteration, s.name) for s in found]
+
+    opened = Opened(mode="new", name="a run", project="samples", time=1.0)
+    ship(0, opened, *(sampled("a", n, b"%d" % n, history=2) for n in (10, 20, 30)), sampled("b", 1, b"kept"))
+    assert listed() == [("a", 30, ""), ("a", 20, ""), ("b", 1, "")]
+    ship(5, sampled("a", 30, b"again", history=2, name="second"), sampled("a", 5, b"too old", history=2))
+    assert listed() == [("a", 30, ""), ("a", 30, "second"), ("a", 20, ""), ("b", 1, "")]
+    ship(7, sampled("a", 1, b"moved", history=2), offset=100)
+    assert listed() == [("a", 101, ""), ("a", 30, ""), ("a", 30, "second"), ("b", 1, "")]
+    ship(8, sampled("a", 40, b"all of them"), sampled("a", 41, b"one", history=1))
+    assert listed() == [("a", 101, ""), ("b", 1, "")]
+    ship(10, Ended(status="completed", time=2.0))
+    gone = (b"10", b"20", b"30", b"again", b"too old", b"all of them", b"one")
+    assert not any(held(any_house, data) for data in gone)
+    assert held(any_house, b"moved")
+    assert held(any_house, b"kept")
 
 
 def test_models_are_found_by_their_fields(any_house: House) -> None:

@@ -123,6 +123,23 @@ def drop_sample(tx: Connection, owner_id: str, sample: Sample) -> None:
     tx.execute(delete(samples).where(_is(owner_id, sample)))
 
 
+def drop_older_samples(tx: Connection, owner_id: str, sample: Sample, kept: int) -> list[str]:
+    """Of its title and series, drop all but the newest `kept` iterations; the digests they named."""
+    same = (
+        samples.c.owner_id == owner_id,
+        samples.c.title == sample.title,
+        samples.c.series == sample.series,
+    )
+    iterations = select(samples.c.iteration).where(*same).distinct().order_by(samples.c.iteration.desc())
+    newest = tx.execute(iterations.offset(kept).limit(1)).scalar_one_or_none()
+    if newest is None:
+        return []
+    older = (*same, samples.c.iteration <= newest)
+    found = list(tx.execute(select(samples.c.digest).where(*older)).scalars())
+    tx.execute(delete(samples).where(*older))
+    return found
+
+
 def drop_samples(tx: Connection, owner_id: str) -> list[str]:
     """Drop them all; the digests they named."""
     found = list(tx.execute(select(samples.c.digest).where(samples.c.owner_id == owner_id).distinct()).scalars())

@@ -186,9 +186,14 @@ class ArtifactService:
         """A page and how many there are; by title, series, newest iteration first."""
         return await self._samples.list_samples(owner_id, query, self._settings.max_page)
 
-    def store_sample(self, tx: Connection, owner_id: str, sample: Sample) -> None:
+    def store_sample(self, tx: Connection, owner_id: str, sample: Sample, history: int = 0) -> None:
         """Inside the caller's transaction."""
-        self._samples.store_sample(tx, owner_id, sample)
+        self._samples.store_sample(tx, owner_id, sample, history)
+
+    async def delete_dropped_samples(self, ended: bool) -> None:
+        """The bytes of samples that made room for newer ones. `ended`: the task is over, so do not put it off."""
+        if self._samples.leaves_bytes(ended):
+            await self.delete_unnamed_bytes()
 
     def _put_run_model(self, tx: Connection, task: Task, model: Model, found: Model | None, used: bool) -> None:
         now = self._clock()

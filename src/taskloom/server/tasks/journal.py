@@ -119,6 +119,7 @@ class JournalDesk:
             tele = appended.marks
             if appended.summaries:
                 self._projection.wake()
+        await self._keeper.tidy(gate.status in ENDED)
         if gate.status in ENDED:
             await self._projection.flush()  # who sees the task ended sees its last values, too
         return _answer(gate, tele)
@@ -140,7 +141,7 @@ class JournalDesk:
             raise _gap("events", batch.events_start, JournalMarks(events=mark))
         if gate is None and not (fresh and isinstance(fresh[0], Opened)):
             raise NotFound(f"no task {task_id}; the record that opens it has not come", task=task_id)
-        outcome = self._keeper.apply(tx, user, task_id, batch.writer, fresh, now)
+        outcome = self._keeper.apply(tx, user, task_id, batch.writer, fresh, now, batch.iteration_offset)
         store.set_mark(tx, task_id, batch.writer, mark + len(fresh))
         if not outcome.task:
             store.touch(tx, task_id, now)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from taskloom.domain.artifact import Sample
 from taskloom.domain.errors import NotFound
 from taskloom.domain.status import Move, Status, after
 from taskloom.domain.task import Task, TaskEdit
@@ -55,9 +56,16 @@ class RecordKeeper:
         self._projects, self._artifacts, self._removal = projects, artifacts, removal
 
     def apply(
-        self, tx: Connection, user: str, task_id: str, writer: str, records: Sequence[Record], now: float
+        self,
+        tx: Connection,
+        user: str,
+        task_id: str,
+        writer: str,
+        records: Sequence[Record],
+        now: float,
+        offset: int = 0,
     ) -> Outcome:
-        """Apply new records of one writer; a task that is not there is made by `Opened`."""
+        """Apply new records of one writer; a task that is not there is made by `Opened`. `offset`: of iterations."""
         mine = [record for record in records if not isinstance(record, SeriesNamed | Plotted)]
         if not mine:
             return Outcome()
@@ -78,7 +86,7 @@ class RecordKeeper:
                     self._artifacts.remove_artifact(tx, run.task.id, record.name)
                     artifacts = True
                 case Sampled():
-                    self._artifacts.store_sample(tx, run.task.id, record.sample)
+                    self._artifacts.store_sample(tx, run.task.id, _moved(record.sample, offset), record.history)
                     artifacts = True
                 case ModelStored():
                     self._artifacts.store_model(tx, run.task, record.model, record.link)
@@ -90,6 +98,10 @@ class RecordKeeper:
                     self._artifacts.use_artifact(tx, run.task.id, record)
         run.save()
         return Outcome(True, artifacts)
+
+    async def tidy(self, ended: bool) -> None:
+        """After the commit: the bytes that applying left without a name."""
+        await self._artifacts.delete_dropped_samples(ended)
 
     def edit(self, run: _Run, edit: TaskEdit) -> None:
         """One more revision for each edit that changes something, however the records were cut."""
@@ -168,6 +180,10 @@ class RecordKeeper:
         )
         run.change(self._placed(run, checked(task)))
         run.move(Move.START, at=record.time)
+
+
+def _moved(sample: Sample, offset: int) -> Sample:
+    return msgspec.structs.replace(sample, iteration=sample.iteration + offset) if offset else sample
 
 
 def _resume(run: _Run, record: Opened) -> None:
