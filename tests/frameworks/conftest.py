@@ -89,7 +89,7 @@ class Bench(Stage):
         for one in task.metrics:
             if not one.title.startswith(":"):
                 points = self.points(task.id, one.title, one.series)
-                found[f"{one.title}/{one.series}"] = list(zip(points.iterations, points.values, strict=True))
+                found[f"{one.title}/{one.series}"] = list(zip(points.iteration, points.value, strict=True))
         return found
 
     def plots(self, task: Task) -> list[Any]:

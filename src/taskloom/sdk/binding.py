@@ -70,7 +70,7 @@ class _Replaced:
     inherited: bool  # the owner itself did not have it
 
 
-@dataclass
+@dataclass(eq=False)
 class Hooks:
     """What one binding has to work with during one task."""
 
