@@ -55,7 +55,7 @@ class Post:
             request.headers["Content-Length"] = str(size - start)
             if start:
                 request.headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-            return self._exchange(PUT_BLOB, request, _Counted(file, progress))
+            return self._exchange(PUT_BLOB, request, CountedFile(file, progress))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -92,7 +92,7 @@ class Post:
         return http.client.HTTPConnection(netloc, timeout=self._timeout, blocksize=BLOCK)
 
 
-class _Counted:
+class CountedFile:
     """A file that tells how many bytes have been read from it."""
 
     def __init__(self, file: IO[bytes], progress: Callable[[int], None] | None) -> None:
@@ -104,6 +104,12 @@ class _Counted:
         if self._progress is not None:
             self._progress(len(data))
         return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def fileno(self) -> int:
         return self._file.fileno()
