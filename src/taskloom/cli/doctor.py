@@ -28,6 +28,7 @@ from taskloom.cli.terminal import plain
 from taskloom.domain.errors import Forbidden, ServerAway, TaskloomError, Unauthorized
 from taskloom.domain.version import VERSION
 from taskloom.journal import layout
+from taskloom.wire import configuration
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.connection import data_folder, find_address
@@ -216,6 +217,18 @@ def check_data(place: Place) -> Findings:
     )
 
 
+def check_settings(_: Place) -> Findings:
+    file = configuration.config_file()
+    wrong = configuration.faults()
+    for fault in wrong:
+        advice = "correct it: commands refuse it, scripts leave it out; `taskloom config` shows what holds"
+        yield Finding("settings", "broken", fault, advice)
+    for remark in configuration.remarks():
+        yield Finding("settings", "warning", remark)
+    if not wrong:
+        yield Finding("settings", "ok", f"{file}" if file.exists() else f"no settings file at {file}")
+
+
 def check_journals(place: Place) -> Findings:
     from taskloom.cli.journal import look_at
 
@@ -358,6 +371,7 @@ CHECKS: dict[str, Check] = {
     "server": check_server,
     "key": check_key,
     "data folder": check_data,
+    "settings": check_settings,
     "journals": check_journals,
     "workers": check_workers,
     "programs": check_programs,

@@ -19,6 +19,7 @@ import typer
 
 from taskloom.domain.errors import Forbidden, ServerAway, TaskloomError, Unauthorized
 from taskloom.domain.version import VERSION
+from taskloom.wire.configuration import WrongSettings, check_settings, remarks
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_DATA, ENV_URL
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -43,11 +44,13 @@ COMMANDS: dict[str, Entry] = {
     "project": Entry("project", "app"),
     "journal": Entry("journal", "app"),
     "key": Entry("key", "app"),
+    "config": Entry("config", "app"),
     "import": Entry("imports", "app"),
     "clearml-config": Entry("clearml_config", "clearml_config"),
     "doctor": Entry("doctor", "doctor"),
     "version": Entry("version", "version"),
 }
+SETTINGS_MAY_BE_WRONG = frozenset({"config", "doctor", "version"})  # they help to correct them
 _TAKES_VALUE = frozenset({"--url", "--api-key", "--data"})
 
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(INTERRUPTED) from None
     except TaskloomError as error:
         report_error(error, as_json="--json" in words)
-        raise SystemExit(FAILED) from None
+        raise SystemExit(WRONG_USAGE if isinstance(error, WrongSettings) else FAILED) from None
     except BrokenPipeError:  # the reader of our output left; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
@@ -90,6 +93,7 @@ def show_version(wanted: bool) -> None:
 
 
 def options(
+    context: typer.Context,
     url: Annotated[str, typer.Option(help=f"Address of the server [{ENV_URL}].", show_default=False)] = "",
     api_key: Annotated[
         str, typer.Option(help=f"API key; the variable [{ENV_API_KEY}] is safer.", show_default=False)
@@ -103,6 +107,10 @@ def options(
     for name, value in ((ENV_URL, url), (ENV_API_KEY, api_key), (ENV_DATA, data)):
         if value:
             os.environ[name] = value
+    if context.invoked_subcommand not in SETTINGS_MAY_BE_WRONG:
+        check_settings()
+        for remark in remarks():
+            print(f"taskloom: {remark}", file=sys.stderr)
 
 
 def build_app(wanted: str = "") -> typer.Typer:

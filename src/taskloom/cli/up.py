@@ -151,7 +151,7 @@ class Supervisor:
             self._children.append(worker)
             worker_line = await worker.start()
             self._watch(worker)
-        self._tasks.append(asyncio.create_task(ship_waiting(self._data, self._environ)))
+        self._tasks.append(asyncio.create_task(ship_waiting(self._data, self._worker_environ(url))))
         print(line, *([worker_line] if worker_line else []), sep="\n")
         print(f"Data in {self._data}", "Add to a script, and run it as always:", _indented(LINES),
               "Or point ClearML's clients here, in their clearml.conf:", _indented(self._clearml_section()),

@@ -15,7 +15,8 @@ from typing import Annotated, Literal, cast
 import typer
 
 from taskloom.domain.errors import BadInput, ServerAway
-from taskloom.wire.connection import data_folder, find_address
+from taskloom.wire.configuration import check_settings, data_folder
+from taskloom.wire.connection import find_address
 from taskloom.wire.worker_protocol import DEFAULT_LEASE, ENV_DATA
 
 NO_SERVER = "no server is known: start one with `taskloom up` or `taskloom server`, or set TASKLOOM_URL and TASKLOOM_API_KEY"
@@ -49,6 +50,7 @@ def worker(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if data is not None:
         os.environ[ENV_DATA] = str(data.expanduser().absolute())
+        check_settings()
     if packages not in {"build", "reuse"}:
         raise typer.BadParameter(f"packages {packages!r}: expected build or reuse")
     address = find_address()

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from taskloom.domain.errors import BadInput
-from taskloom.wire.configuration import setting
+from taskloom.wire.configuration import check_settings, setting
 from taskloom.wire.worker_protocol import ENV_DATA, MAX_WAIT
 
 Clock = Callable[[], float]
@@ -86,6 +86,7 @@ def read_settings(
     """Settings of a server that is about to start; raises BadInput for what could never work."""
     data = data.expanduser().absolute()
     environ = {**environ, ENV_DATA: str(data)}  # its settings file lies there, too
+    check_settings(environ)
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port}: expected 0 to 65535")
     return Settings(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from taskloom.domain.errors import BadInput
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_CONFIG, ENV_DATA, ENV_URL
 
 CONFIG_FILE = "taskloom.toml"
@@ -190,6 +191,11 @@ FOR_CHILDREN = frozenset(
     {ENV_CONFIG, *(e.variable for e in SETTINGS.values() if e.key.startswith("sdk.") and e.key != "sdk.offline")}
 )
 
+
+class WrongSettings(BadInput):
+    """A setting that is not usable; the message names all of them."""
+
+
 # --- values -----------------------------------------------------------------------------------------------
 
 
@@ -245,6 +251,12 @@ def faults(environ: Mapping[str, str] = os.environ) -> list[str]:
     return list(_faults(environ))
 
 
+def check_settings(environ: Mapping[str, str] = os.environ) -> None:
+    """For programs that had better not start with settings that say something else than their person meant."""
+    if wrong := faults(environ):
+        raise WrongSettings("; ".join(wrong))
+
+
 def remarks(environ: Mapping[str, str] = os.environ) -> list[str]:
     """What works, and should not stay so."""
     file = config_file(environ)
@@ -252,6 +264,11 @@ def remarks(environ: Mapping[str, str] = os.environ) -> list[str]:
     if content.private and content.mode & 0o077:
         return [f"{file} holds a secret and others can read it: chmod 600 {file}"]
     return []
+
+
+def is_secret(name: str) -> bool:
+    """Whether a storage section's line of that name is shown masked."""
+    return name.lower().endswith(_SECRET)
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -315,7 +332,7 @@ def _parse(path: str, stamp: tuple[int, int, int]) -> _Content:
         document[STORAGE] = sections
     values = dict(_flat(document))
     named = [key for key, entry in SETTINGS.items() if entry.secret and key in values]
-    private = bool(named) or any(key.lower().endswith(_SECRET) for t in storage.values() for key, _ in _flat(t))
+    private = bool(named) or any(is_secret(key) for t in storage.values() for key, _ in _flat(t))
     return _Content(values, storage, private=private, mode=stamp[2])
 
 
@@ -344,7 +361,7 @@ def _faults(environ: Mapping[str, str]) -> Generator[str]:
     for key, value in content.values.items():
         entry = SETTINGS.get(key)
         if entry is None:
-            yield f"{file}: there is no setting {key!r}{_nearest(key)}"
+            yield f"{file}: there is no setting {key!r}{nearest(key)}"
         elif isinstance(_read(entry, value), _Unusable):
             yield f"{file}: {key} is {_shown(entry, value)}: expected {entry.kind.expected}"
     if content.values.get("api_key") and not content.values.get("url"):
@@ -355,7 +372,8 @@ def _shown(entry: Entry, value: Any) -> str:
     return "not usable" if entry.secret else repr(value)[:80]
 
 
-def _nearest(key: str) -> str:
+def nearest(key: str) -> str:
+    """A question to ask somebody who wrote an unknown key; empty when nothing is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(key, SETTINGS, n=1) or [k for k in SETTINGS if k.rpartition(".")[2] == key]

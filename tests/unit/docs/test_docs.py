@@ -1,4 +1,4 @@
-"""The documents are true: generated pages are fresh, named files exist, every variable has its heading."""
+"""The documents are true: generated pages are fresh, named files exist, every variable and setting has its place."""
 
 import re
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from taskloom.wire.configuration import SETTINGS, Entry
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
@@ -48,5 +50,23 @@ def test_every_variable_has_a_heading() -> None:
     named: set[str] = set()
     for source in (ROOT / "src").rglob("*.py"):
         named |= set(re.findall(r"\"(TASKLOOM_[A-Z_]+)\"", source.read_text("utf-8")))
-    headings = set(re.findall(r"^### (TASKLOOM_\w+)", (ROOT / "docs" / "settings.md").read_text("utf-8"), re.M))
-    assert named == headings
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    headings = set(re.findall(r"^### (TASKLOOM_\w+)", page, re.M))
+    rows = {entry.variable for entry in SETTINGS.values()}
+    assert headings | rows == named
+    assert headings >= named - rows
+
+
+def test_every_setting_has_its_row() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `[\w.]+` \| TASKLOOM_", line)]
+    assert rows == [_row(entry) for entry in SETTINGS.values()]
+
+
+def _row(entry: Entry) -> str:
+    default = str(entry.default).lower() if isinstance(entry.default, bool) else entry.default
+    if isinstance(default, float):
+        default = f"{default:g}"
+    if isinstance(default, tuple):
+        default = ", ".join(default)
+    return f"| `{entry.key}` | {entry.variable} | {entry.kind.expected} | {default} | {entry.help} |"
