@@ -152,3 +152,33 @@ def test_a_record_that_cannot_be_meant_is_refused(any_house: House, record: Mode
     with pytest.raises(BadInput):
         run.say(record).ship()
     assert inputs(run) == {}
+
+
+# --- what a run tells of its models again and again -------------------------------------------------------
+
+
+def test_a_run_changes_only_the_fields_that_it_tells(any_house: House) -> None:
+    run = Run(any_house.client).open()
+    model = made(run, uri="file:///a.pt", iteration=1, tags=("first",), metadata={"by": "run"})
+    any_house.client.call(EDIT_MODEL, ModelEdit(tags=("mine",), comment="best so far"), model=model.id)
+    later = Model(model.id, uri="file:///a.pt", iteration=2, metadata={"loss": 0.1})
+    changed = ("uri", "iteration", "metadata")
+    run.say(ModelStored(model=later, link=ModelLink("net", model.id), changed=changed)).ship()
+    now = any_house.client.call(GET_MODEL, model=model.id)
+    assert (now.iteration, now.tags, now.comment) == (2, ("mine",), "best so far")
+    assert (now.name, now.metadata) == ("net", {"by": "run", "loss": 0.1})
+
+
+def test_a_model_of_which_only_changes_came_is_made_of_them(any_house: House) -> None:
+    run = Run(any_house.client).open()
+    model = Model(fresh_id(), "net", uri="file:///a.pt", iteration=7)
+    run.say(ModelStored(model=model, link=ModelLink("net", model.id), changed=("uri", "iteration"))).ship()
+    now = any_house.client.call(GET_MODEL, model=model.id)
+    assert (now.name, now.uri, now.iteration, now.task) == ("net", "file:///a.pt", 7, run.task)
+
+
+def test_a_field_that_no_model_has_is_refused(any_house: House) -> None:
+    run = Run(any_house.client).open()
+    model = made(run)
+    with pytest.raises(BadInput, match="has no 'weights'"):
+        run.say(ModelStored(model=Model(model.id), changed=("weights",))).ship()

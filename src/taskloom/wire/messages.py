@@ -467,8 +467,8 @@ class ModelQuery(Request, frozen=True, kw_only=True):
     name: a part of it, case-insensitive. tags, system_tags: the tag language of `domain.tagquery`. where: every
     condition holds; any_of: in every list at least one does; their keys are `id`, `name`, `comment`, `project`
     (a path), `task`, `user`, `framework`, `uri`, `digest`, `fingerprint`, `parent`, `published`, `created`,
-    `last_update`, `iteration`, and `metadata.KEY`. order_by: the same without metadata, a leading `-` reverses; by default the
-    last changed first.
+    `last_update`, `iteration`, and `metadata.KEY`. order_by: the same without metadata, a leading `-` reverses;
+    by default the last changed first.
     """
 
     ids: list[str] = []

@@ -91,10 +91,15 @@ class ArtifactRemoved(
 
 
 class ModelStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="model"):
-    """A model made or used by the task; creates or updates the model, and links it when `link` is given."""
+    """A model made or used by the task; creates or updates the model, and links it when `link` is given.
+
+    changed: the fields of the model that are told about one that is there; empty: all of them. Of `metadata` the
+    entries that are given are added. What people changed on the server meanwhile so stays theirs.
+    """
 
     model: Model
     link: ModelLink | None = None
+    changed: tuple[str, ...] = ()
 
 
 class Sampled(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="sample"):

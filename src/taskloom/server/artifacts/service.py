@@ -85,8 +85,10 @@ class ArtifactService:
         store.unname(tx, [digest])
         return True
 
-    def store_model(self, tx: Connection, task: Task, model: Model, link: ModelLink | None) -> None:
-        """Create or update a model as its run tells it, and link it.
+    def store_model(
+        self, tx: Connection, task: Task, model: Model, link: ModelLink | None, changed: Collection[str] = ()
+    ) -> None:
+        """Create or update a model as its run tells it, and link it; `changed` as of `ModelStored`.
 
         A task that only uses a model that is there, or that reports on a published one, changes nothing of it.
         A link to an unknown model about which nothing is told leads nowhere and is left out.
@@ -98,7 +100,8 @@ class ArtifactService:
         if found is None and model == Model(id=model.id):
             return
         if found is None or not (used or found.published):
-            self._put_run_model(tx, task, model, found, used)
+            told = model if found is None or not changed else _merged(found, model, changed)
+            self._put_run_model(tx, task, told, found, used)
         if link is not None:
             _check_label(link.name, "model name")
             store.put_link(tx, task.id, msgspec.structs.replace(link, model=model.id))
@@ -356,6 +359,16 @@ def _unpublished(tx: Connection, model_id: str, verb: str) -> Model:
     if found.published:
         raise Conflict(f"model {model_id} is published; it cannot be {verb}", model=model_id)
     return found
+
+
+def _merged(found: Model, told: Model, changed: Collection[str]) -> Model:
+    unknown = sorted(set(changed) - set(Model.__struct_fields__))
+    if unknown:
+        raise BadInput(f"a model has no {unknown[0][:80]!a}")
+    values = {name: getattr(told, name) for name in changed}
+    if "metadata" in values:
+        values["metadata"] = {**found.metadata, **told.metadata}
+    return msgspec.structs.replace(found, **values)
 
 
 def _complete(tx: Connection, digest: str, what: str) -> int:

@@ -89,7 +89,7 @@ class RecordKeeper:
                     self._artifacts.store_sample(tx, run.task.id, _moved(record.sample, offset), record.history)
                     artifacts = True
                 case ModelStored():
-                    self._artifacts.store_model(tx, run.task, record.model, record.link)
+                    self._artifacts.store_model(tx, run.task, record.model, record.link, record.changed)
                     artifacts = True
                 case ModelUsed():
                     self._artifacts.use_model(tx, run.task, record)
