@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex, cast
+from typing import Any, NamedTuple, SupportsIndex
 
 from taskloom.domain.errors import BadInput
+from taskloom.journal import layout
 from taskloom.sdk import figures
+from taskloom.sdk.figures import Figure
 from taskloom.sdk.reporting import Reports, now, text
+from taskloom.sdk.tabular import table_content
 from taskloom.wire.records import Plotted
+
+MAX_FIGURE = layout.MAX_RECORD - 8192  # bytes of JSON; a record holds the names, too
 
 
 class SeriesInfo(NamedTuple):
@@ -46,13 +51,52 @@ class Plots(Reports):
     ) -> None:
         """A heat map of rows of numbers (a list of lists or a 2-dimensional array)."""
 
-        def figure() -> str:
+        def figure() -> Figure:
             made = figures.confusion_matrix(title, matrix, xaxis, yaxis, xlabels, ylabels, yaxis_reversed)
-            return _finished(made, comment, extra_layout)
+            return figures.with_layout(made, comment, extra_layout)
 
         self._plot(title, series, iteration, "confusion_matrix", figure)
 
-    report_matrix = report_confusion_matrix
+    def report_matrix(
+        self,
+        title: str,
+        series: str,
+        matrix: Any,
+        iteration: SupportsIndex | None = None,
+        xaxis: str | None = None,
+        yaxis: str | None = None,
+        xlabels: Sequence[str] | None = None,
+        ylabels: Sequence[str] | None = None,
+        yaxis_reversed: bool = False,
+        extra_layout: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The same heat map under its other name."""
+        self.report_confusion_matrix(
+            title, series, matrix, iteration, xaxis, yaxis, xlabels, ylabels, yaxis_reversed, None, extra_layout
+        )
+
+    def report_surface(
+        self,
+        title: str,
+        series: str,
+        matrix: Any,
+        iteration: SupportsIndex | None = None,
+        xaxis: str | None = None,
+        yaxis: str | None = None,
+        zaxis: str | None = None,
+        xlabels: Sequence[str] | None = None,
+        ylabels: Sequence[str] | None = None,
+        camera: Sequence[float] | None = None,
+        comment: str | None = None,
+        extra_layout: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Heights over a grid: rows of numbers. camera: where the eye stands, (x, y, z) in plotly's units."""
+
+        def figure() -> Figure:
+            made = figures.surface(title, matrix, (xaxis, yaxis, zaxis), xlabels, ylabels, camera)
+            return figures.with_layout(made, comment, extra_layout)
+
+        self._plot(title, series, iteration, "surface", figure)
 
     def report_table(
         self,
@@ -63,19 +107,25 @@ class Plots(Reports):
         csv: str | Path | None = None,
         url: str | None = None,
         extra_layout: Mapping[str, Any] | None = None,
+        extra_data: Mapping[str, Any] | None = None,
     ) -> None:
         """A table: `table_plot` a DataFrame, rows (the first is the header) or columns by name; or a CSV file.
 
-        `url` is not supported: nothing is fetched for a report.
+        `url` is not supported: nothing is fetched for a report. extra_data: options of plotly's table. Of a longer
+        table the first 10,000 rows are shown.
         """
 
-        def figure() -> str:
+        def figure() -> Figure:
             if url is not None:
                 raise BadInput("a table from a url is not fetched; download it and give its path as csv")
             content = csv if csv is not None else table_plot
             if content is None:
                 raise BadInput("nothing to show: give table_plot or csv")
-            return _finished(figures.table(title, content), None, extra_layout)
+            header, rows, count = table_content(content)
+            if count > len(rows):
+                self._tell_shortened("table", title, series, f"the first {len(rows)} of {count} rows")
+            made = figures.with_data(figures.table(title, header, rows), extra_data, "extra_data")
+            return figures.with_layout(made, None, extra_layout)
 
         self._plot(title, series, iteration, "table", figure)
 
@@ -90,33 +140,60 @@ class Plots(Reports):
         xaxis: str | None = None,
         yaxis: str | None = None,
         mode: str | None = None,
+        data_args: Mapping[str, Any] | None = None,
         extra_layout: Mapping[str, Any] | None = None,
     ) -> None:
-        """Bars of given heights; a list of lists gives groups, beside or on one another (`mode`)."""
+        """Bars of given heights (nothing is counted here); a list of lists gives groups.
 
-        def figure() -> str:
-            made = figures.histogram(title, series, values, labels, xlabels, xaxis, yaxis, mode or "group")
-            return _finished(made, None, extra_layout)
+        labels: a name for each group. xlabels: a name for each bar. mode: groups stand beside one another ("group",
+        the default), on one another ("stack", "relative") or in front ("overlay"). data_args: options of plotly's
+        bars, such as `{"orientation": "h"}`.
+        """
+
+        def figure() -> Figure:
+            made = figures.bars(title, series, values, labels, xlabels, xaxis, yaxis, mode or "group")
+            return figures.with_layout(figures.with_data(made, data_args, "data_args"), None, extra_layout)
 
         self._plot(title, series, iteration, "histogram", figure)
 
-    report_vector = report_histogram
+    def report_vector(
+        self,
+        title: str,
+        series: str,
+        values: Any,
+        iteration: SupportsIndex | None = None,
+        labels: Sequence[str] | None = None,
+        xlabels: Sequence[str] | None = None,
+        xaxis: str | None = None,
+        yaxis: str | None = None,
+        mode: str | None = None,
+        extra_layout: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The numbers of a vector, or of several, as bars."""
+        self.report_histogram(
+            title, series, values, iteration, labels, xlabels, xaxis, yaxis, mode, None, extra_layout
+        )
 
     def report_line_plot(
         self,
         title: str,
-        series: Sequence[Mapping[str, Any]],
+        series: Sequence[Mapping[str, Any] | SeriesInfo],
         xaxis: str,
         yaxis: str,
-        iteration: SupportsIndex | None = None,
         mode: str = "lines",
+        iteration: SupportsIndex | None = None,
+        reverse_xaxis: bool = False,
+        comment: str | None = None,
         extra_layout: Mapping[str, Any] | None = None,
     ) -> None:
-        """Curves `[{"name": ..., "data": [(x, y), ...]}, ...]` in one plot."""
+        """Curves `[{"name": ..., "data": [(x, y), ...], "labels": [...]}, ...]` in one plot, labels by wish."""
 
-        def figure() -> str:
-            curves = [(str(curve.get("name", "")), curve["data"]) for curve in series]
-            return _finished(figures.lines(title, curves, xaxis, yaxis, mode), None, extra_layout)
+        def figure() -> Figure:
+            curves = [_curve(one) for one in series]
+            made = self._lines(title, title, curves, xaxis, yaxis, mode)
+            if reverse_xaxis:
+                made["layout"]["xaxis"]["autorange"] = "reversed"
+            return figures.with_layout(made, comment, extra_layout)
 
         self._plot(title, title, iteration, "line", figure)
 
@@ -128,40 +205,99 @@ class Plots(Reports):
         iteration: SupportsIndex | None = None,
         xaxis: str | None = None,
         yaxis: str | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Any = None,
         mode: str = "lines",
+        comment: str | None = None,
         extra_layout: Mapping[str, Any] | None = None,
     ) -> None:
-        """Points (x, y) of one series; `mode` is lines, markers or lines+markers."""
+        """Points (x, y): a list or array of them, several series as a list of lists or a dictionary by name.
 
-        def figure() -> str:
-            made = figures.lines(title, [(series, scatter)], xaxis, yaxis, mode)
-            if labels is not None:
-                made["data"][0]["text"] = [str(label) for label in labels]
-            return _finished(made, None, extra_layout)
+        labels: text of each point, in as many lists as there are series. mode: lines, markers or lines+markers.
+        """
+
+        def figure() -> Figure:
+            made = self._lines(title, series, figures.curves_of(series, scatter, labels), xaxis, yaxis, mode)
+            return figures.with_layout(made, comment, extra_layout)
 
         self._plot(title, series, iteration, "scatter2d", figure)
 
+    def report_scatter3d(
+        self,
+        title: str,
+        series: str,
+        scatter: Any,
+        iteration: SupportsIndex | None = None,
+        xaxis: str | None = None,
+        yaxis: str | None = None,
+        zaxis: str | None = None,
+        labels: Any = None,
+        mode: str = "markers",
+        fill: bool = False,
+        comment: str | None = None,
+        extra_layout: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Points (x, y, z), as of `report_scatter2d`; `fill` closes each series to an area."""
+
+        def figure() -> Figure:
+            curves = figures.curves_of(series, scatter, labels)
+            made = figures.clouds(title, curves, (xaxis, yaxis, zaxis), mode, fill)
+            return figures.with_layout(made, comment, extra_layout)
+
+        self._plot(title, series, iteration, "scatter3d", figure)
+
+    # --- how ----------------------------------------------------------------------------------------------
+
+    def _lines(
+        self,
+        title: str,
+        series: str,
+        curves: Sequence[tuple[str, Any, Any]],
+        xaxis: str | None,
+        yaxis: str | None,
+        mode: str,
+    ) -> Figure:
+        made, left_out = figures.lines(title, curves, xaxis, yaxis, mode)
+        if left_out:
+            self._tell_shortened("plot", title, series, f"its highest and lowest points, {left_out} are left out")
+        return made
+
+    def _tell_shortened(self, kind: str, title: str, series: str, said: str) -> None:
+        what = f"{kind} {str(title)[:80]!r} / {str(series)[:80]!r}"
+        self._notices.once((what, "shortened"), f"{what} shows {said}")
+
     def _plot(
-        self, title: str, series: str, iteration: SupportsIndex | None, kind: str, figure: Callable[[], str]
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None,
+        kind: str,
+        figure: Callable[[], Figure | str],
     ) -> None:
         with self._telling(kind, title, series):
             place = self._place(iteration)
+            made = figure()
+            drawn = made if isinstance(made, str) else figures.to_json(made)
+            size = len(drawn.encode("utf-8", "surrogatepass")) if len(drawn) > MAX_FIGURE // 4 else len(drawn)
+            if size > MAX_FIGURE:
+                raise BadInput(
+                    f"the figure takes {size} bytes; at most {MAX_FIGURE} are possible: "
+                    "thin its data, or report it as an image"
+                )
             record = Plotted(
                 title=text(title, "title"),
                 series=text(series, "series"),
                 iteration=place,
                 time=now(),
                 kind=kind,
-                figure=figure(),
+                figure=drawn,
             )
             self._writer.record(record)
             self._count(iteration, place)
 
 
-def _finished(figure: dict[str, Any], comment: str | None, extra_layout: Mapping[str, Any] | None) -> str:
-    if comment:
-        figure["layout"]["annotations"] = [{"text": comment, "showarrow": False, "xref": "paper", "yref": "paper"}]
-    if extra_layout:
-        figure["layout"] |= cast("dict[str, Any]", figures.plain(extra_layout))
-    return figures.to_json(figure)
+def _curve(one: Mapping[str, Any] | SeriesInfo) -> tuple[str, Any, Any]:
+    if isinstance(one, Mapping):
+        if "data" not in one:
+            raise BadInput("a curve: expected a dictionary with name and data")
+        return str(one.get("name", "")), one["data"], one.get("labels")
+    return str(one.name), one.data, one.labels

@@ -274,7 +274,7 @@ def test_plotly_figures(bench: Bench) -> None:
 def test_bars_lines_and_points(bench: Bench) -> None:
     bench.logger.report_histogram("bars", "one", [3, 1], 1, xlabels=["a", "b"], xaxis="x", yaxis="y")
     bench.logger.report_vector("bars", "two", np.array([[1, 2], [3, 4]]), 1, labels=["u", "v"], mode="stack")
-    bench.logger.report_line_plot("lines", [{"name": "a", "data": [(0, 1), (1, 2)]}], "x", "y", 1)
+    bench.logger.report_line_plot("lines", [{"name": "a", "data": [(0, 1), (1, 2)]}], "x", "y", iteration=1)
     bench.logger.report_scatter2d("points", "s", np.array([[0, 1], [2, 3]]), 1, mode="markers", labels=["p", "q"])
     figures = {(title, series): figure for title, series, _, _, figure in bench.figures()}
     assert figures["bars", "one"]["data"][0]["x"] == ["a", "b"]
@@ -297,7 +297,7 @@ def test_bars_lines_and_points(bench: Bench) -> None:
         (lambda log: log.report_confusion_matrix("t", "s", [[1], [1, 2]], 1), "rows of equal length"),
         (lambda log: log.report_confusion_matrix("t", "s", [], 1), "rows of numbers"),
         (lambda log: log.report_scatter2d("t", "s", [(1, 2, 3)], 1), "pairs"),
-        (lambda log: log.report_line_plot("t", [{"name": "x"}], "x", "y", 1), "KeyError"),
+        (lambda log: log.report_line_plot("t", [{"name": "x"}], "x", "y"), "with name and data"),
         (lambda log: log.report_plotly("t", "s", {"data": "x" * (9 << 20)}, 1), "at most"),
     ],
 )
