@@ -129,9 +129,10 @@ def typed(sections: Sections, section: str, key: str, text: str) -> Parameter:
     """The new text with the type and description of the parameter that was there."""
     old = sections.get(section, {}).get(key)
     if old is None or not old.type:
-        return Parameter(text, "", old.description if old else "")
+        return Parameter(text, "", old.description if old else "", given=True)
     try:
-        return encode(cast_like(text, decode(old)), old.description)
+        edited = encode(cast_like(text, decode(old)), old.description)
+        return msgspec.structs.replace(edited, given=True)
     except BadInput as error:
         raise BadInput(f"parameter {section}/{key}: {error.message}", **error.details) from None
 

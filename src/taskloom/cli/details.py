@@ -136,12 +136,12 @@ def _show_execution(execution: Execution, full: bool) -> None:
 
 def _show_parameters(task: Task) -> None:
     rows = [
-        (f"{section}/{name}", value.value, value.type)
+        (f"{section}/{name}", value.value, value.type, "yes" if value.given else "")
         for section, names in task.parameters.items()
         for name, value in names.items()
     ]
     if rows:
-        print_table(["parameter", "value", "type"], rows, title="Parameters")
+        print_table(["parameter", "value", "type", "given"], rows, title="Parameters")
 
 
 def _show_configuration(task: Task, full: bool) -> None:

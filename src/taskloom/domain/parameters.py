@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -25,11 +26,15 @@ _FALSE = frozenset({"false", "no", "off", "0", ""})
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`value` as text; `type` one of str, int, float, bool, none, list, tuple, dict, json; '' when unknown."""
+    """`value` as text; `type` one of str, int, float, bool, none, list, tuple, dict, json; '' when unknown.
+
+    `given`: somebody said it, on a command line or in an edit of it; False: the script's own, or not known.
+    """
 
     value: str = ""
     type: str = ""
     description: str = ""
+    given: bool = False
 
 
 Sections = dict[str, dict[str, Parameter]]
@@ -119,6 +124,28 @@ def cast_like(text: str, original: Any) -> Any:
         except (ValueError, SyntaxError):
             raise BadInput(f"expected a {kind}, got {text!r}", value=text, type=kind) from None
     return text
+
+
+def same_text(edited: Parameter, present: Any) -> bool:
+    """Whether the text is what `present` was told as: then nobody edited it."""
+    told = encode(present)
+    return told.value == edited.value and (edited.type in {"", told.type} or told.type == "str")
+
+
+def items(text: str) -> list[str]:
+    """`["a", 1]`, `[a, 1]`, `a, 1` and `a 1` are all the words a and 1."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value: Any = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list | tuple):
+            return [w if isinstance(w, str) else encode(w).value for w in cast("list[Any]", value)]
+    inner = text.strip().removeprefix("[").removesuffix("]")
+    try:
+        return shlex.split(inner.replace(",", " "))
+    except ValueError:
+        return inner.split()
 
 
 def flatten(sections: Mapping[str, Mapping[str, Parameter]]) -> dict[str, Parameter]:

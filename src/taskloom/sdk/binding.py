@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
+    from taskloom.sdk.commandline import CommandLine
     from taskloom.sdk.logger import Logger
     from taskloom.sdk.session import Session
     from taskloom.sdk.weights import Weights
@@ -77,6 +78,7 @@ class Hooks:
     session: Session
     name: str
     weights: Weights
+    line: CommandLine
     wanted: Wanted = True  # False never gets here; text or a list: wildcards of model files
     faulty: Callable[[str, str], None] = lambda _name, _fault: None
     active: bool = True

@@ -22,6 +22,7 @@ from taskloom.sdk.binding import Binding, Hooks, Wanted
 from taskloom.sdk.weights import Weights
 
 if TYPE_CHECKING:
+    from taskloom.sdk.commandline import CommandLine
     from taskloom.sdk.session import Session
 
 Switches = bool | Mapping[str, Wanted]
@@ -48,11 +49,16 @@ TRIGGERS: dict[str, str] = {
     "megengine": "megengine",
     "transformers.modeling_utils": "transformers",
     "tensorboard.summary.writer.event_file_writer": "tensorboard",
+    "torch.utils.tensorboard.writer": "tensorboard",
+    "tensorflow.python.ops.summary_ops_v2": "tensorboard",
+    "tensorflow.python.summary.writer.event_file_writer": "tensorboard",
     "tensorboardX": "tensorboardx",
     "matplotlib.figure": "matplotlib",
     "matplotlib.pyplot": "matplotlib",
 }
 
+# Those that a helper process of a worker's run has, too: edited values are for every rank.
+COMMAND_LINES = frozenset({"click", "fire", "absl", "jsonargparse", "hydra"})
 BINDINGS = tuple(sorted(set(TRIGGERS.values())))
 
 
@@ -71,10 +77,18 @@ class _State:
 
 
 class Frameworks(MetaPathFinder):
-    """The bindings of one task, from `start` to `stop`. `switches`: all, none, or by name; others are on."""
+    """The bindings of one task, from `start` to `stop`.
 
-    def __init__(self, session: Session, switches: Switches) -> None:
+    switches  all, none, or by name; others are on
+    only      the files of bindings that come into question; None: all
+    """
+
+    def __init__(
+        self, session: Session, switches: Switches, line: CommandLine, only: frozenset[str] | None = None
+    ) -> None:
         self._session = session
+        self._line = line
+        self._only = only
         self._switches = switches
         self._weights = Weights(session)
         self._hooks: dict[str, Hooks] = {}
@@ -130,6 +144,8 @@ class Frameworks(MetaPathFinder):
     def _install(self, name: str, module: ModuleType) -> None:
         """Never raises: it runs inside the script's own import."""
         file = TRIGGERS[name]
+        if self._only is not None and file not in self._only:
+            return
         with self._lock, self._session.notices.boundary(f"{file} could not be hooked"):
             if name in self._installed:
                 return
@@ -143,7 +159,9 @@ class Frameworks(MetaPathFinder):
                 state.hooks, state.skipped = (), f"older than {binding.since}"
                 self._tell()
                 return
-            hooks = self._hooks.setdefault(file, Hooks(self._session, file, self._weights, wanted, self._faulty))
+            hooks = self._hooks.setdefault(
+                file, Hooks(self._session, file, self._weights, self._line, wanted, self._faulty)
+            )
             with hooks.guard():
                 binding.install(hooks, module)
             self._tell()
@@ -155,7 +173,7 @@ class Frameworks(MetaPathFinder):
             self._tell()
 
     def _tell(self) -> None:
-        if not self._session.closed:
+        if not self._session.closed and self._session.owner:
             told = {file: state.told() for file, state in sorted(self._states.items())}
             self._session.edit(TaskEdit(runtime={"bindings": told}))
 

@@ -292,6 +292,22 @@ class Session:
         if self._client is not None:
             self._client.close()
 
+    def abandon(self) -> None:
+        """Leave the task to another program, which takes this one's place in this process."""
+        self.closed = True
+        self._ending.undo()
+        self.writer.close()
+        if current.session is self:
+            current.session = None
+        self._restore_environment()
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
     def _end_as_owner(self, outcome: Outcome, end: float) -> None:
         if self.before_end is not None:
             with self.notices.boundary("connected objects could not be read again"):
@@ -312,11 +328,7 @@ class Session:
             self._history.change(self.id, last_iteration=self.logger.newest_iteration())
         with self.notices.boundary("the journal could not be shipped"):
             self._hand_over(end)
-        for name, value in self._environment.items():  # last: it may name the server to ship to
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        self._restore_environment()  # last: it may name the server to ship to
 
     def _hand_over(self, end: float) -> None:
         if self.identity.lease:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from taskloom.domain.errors import BadInput, TaskloomError
-from taskloom.domain.parameters import ARGS_SECTION, Parameter
 from taskloom.domain.project import check_name, check_project, check_tag
 from taskloom.domain.status import Status
 from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
 from taskloom.journal import layout
 from taskloom.sdk.agents import under_agent
-from taskloom.sdk.capture.arguments import ArgumentHook, names_a_secret
+from taskloom.sdk.capture.arguments import ArgumentHook
 from taskloom.sdk.capture.console import ConsoleTee
-from taskloom.sdk.frameworks import Frameworks, Switches
+from taskloom.sdk.commandline import CommandLine
+from taskloom.sdk.frameworks import COMMAND_LINES, Frameworks, Switches
 from taskloom.sdk.history import History, LastRun
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
 from taskloom.sdk.notices import Notices
@@ -133,7 +133,7 @@ def start_session(wish: Wish) -> Session:
     if session.owner:
         _watch(session, wish)
     elif identity.hosted:
-        _watch_arguments(session, wish)
+        _watch_frameworks(session, wish, _watch_arguments(session, wish), COMMAND_LINES)
     return session
 
 
@@ -287,16 +287,19 @@ def wanted(switch: Switches, name: str) -> bool:
 
 def _watch(session: Session, wish: Wish) -> None:
     _watch_console(session, wish)
-    _watch_arguments(session, wish)
-    with session.notices.boundary("frameworks could not be watched"):
-        frameworks = Frameworks(session, wish.frameworks)
-        frameworks.start()
-        session.watch(frameworks)
+    _watch_frameworks(session, wish, _watch_arguments(session, wish))
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
     code = wanted(wish.frameworks, "detect_repository")
     # Asked for here: at the end of a script Python has forgotten its file, and the script may change its folder.
     script, folder = script_path(), Path.cwd()
     session.in_background(lambda: _capture(session, code, script, folder, machine))
+
+
+def _watch_frameworks(session: Session, wish: Wish, line: CommandLine, only: frozenset[str] | None = None) -> None:
+    with session.notices.boundary("frameworks could not be watched"):
+        frameworks = Frameworks(session, wish.frameworks, line, only)
+        session.watch(frameworks)
+        frameworks.start()
 
 
 def _watch_console(session: Session, wish: Wish) -> None:
@@ -313,53 +316,17 @@ def _watch_console(session: Session, wish: Wish) -> None:
         session.stdout_recorded = out
 
 
-def _watch_arguments(session: Session, wish: Wish) -> None:
-    if wish.arguments is False or (not session.owner and not session.identity.hosted):
-        return
-    with session.notices.boundary("arguments could not be captured"):
-        argv = tuple(sys.argv[1:])
-
-        def report(found: dict[str, Parameter]) -> None:
-            watched.reported = True
-            if session.owner:
-                with session.notices.boundary("arguments could not be recorded"):
-                    session.edit(TaskEdit(parameters={ARGS_SECTION: dict(found)}))
-
-        def overrides() -> Mapping[str, Parameter] | None:
-            return session.document().parameters.get(ARGS_SECTION) if session.identity.hosted else None
-
-        options = wish.arguments if isinstance(wish.arguments, bool) else dict(wish.arguments)
-        hook = ArgumentHook(report, overrides, options)
-        watched = _Arguments(session, hook, argv)
-        hook.install()
-        if hook.parsed_early:
-            watched.keep_command_line()
-        session.watch(watched)
-
-
-@dataclass
-class _Arguments:
-    """The argument hook as a watcher. The command line itself is recorded where parameters cannot stand for it:
-    it was parsed before the hook was there, or the script reads it without a parser.
-    """
-
-    session: Session
-    hook: ArgumentHook
-    argv: tuple[str, ...]
-    reported: bool = False
-
-    def keep_command_line(self) -> None:
-        if not self.argv or not self.session.owner or self.session.identity.hosted:
-            return
-        if names_a_secret(self.argv):
-            self.session.notices.say("the command line is not recorded, since it holds a secret")
-            return
-        self.session.edit(TaskEdit(execution={"arguments": self.argv}))
-
-    def stop(self, timeout: float) -> None:
-        if not self.reported:
-            self.keep_command_line()
-        self.hook.undo()
+def _watch_arguments(session: Session, wish: Wish) -> CommandLine:
+    line = CommandLine(session, wish.arguments)
+    if line.on and (session.owner or session.identity.hosted):
+        with session.notices.boundary("arguments could not be captured"):
+            session.watch(line)
+            hook = ArgumentHook(line.report, line.edited, line.chosen)
+            session.watch(hook)
+            hook.install()
+            if hook.parsed_early:
+                line.keep()
+    return line
 
 
 def _capture(session: Session, code: bool, script: Path | None, folder: Path, machine: bool) -> None:

@@ -163,7 +163,7 @@ def test_set_changes_parameters_in_the_type_they_have(taskloom: Any, draft: Any)
     told = ran.json["parameters"]
     assert told["Args"]["lr"]["value"] == "0.5"
     assert told["Args"]["lr"]["type"] == "float"
-    assert told["Args"]["epochs"] == {"value": "10", "type": "int", "description": ""}
+    assert told["Args"]["epochs"] == {"value": "10", "type": "int", "description": "", "given": True}
     assert told["General"]["lonely"]["value"] == "text=with=equals"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from taskloom.domain.parameters import Parameter, encode
 from taskloom.sdk.capture.arguments import ArgumentHook
+from taskloom.sdk.capture.chosen import Chosen
 
 
 class Colour(enum.Enum):
@@ -39,7 +40,7 @@ class Watch:
     def on(self, options: bool | dict[str, bool] = True, **edited: Any) -> ArgumentHook:
         if edited:
             self.edited = {n: v if isinstance(v, Parameter) else encode(v) for n, v in edited.items()}
-        hook = ArgumentHook(self.told.append, self.overrides, options)
+        hook = ArgumentHook(self.told.append, self.overrides, Chosen.of(options))
         hook.install()
         self.hooks.append(hook)
         return hook
@@ -75,9 +76,9 @@ def test_values_and_defaults_are_told_with_types_and_help(watch: Watch):
     parser().parse_args(["--lr", "0.5", "--name", "x"])
     assert watch.told == [
         {
-            "lr": Parameter("0.5", "float", "learning rate"),
+            "lr": Parameter("0.5", "float", "learning rate", given=True),
             "epochs": Parameter("3", "int"),
-            "name": Parameter("x", "str"),
+            "name": Parameter("x", "str", given=True),
             "fast": Parameter("False", "bool"),
             "size": Parameter("s", "str"),
         }
@@ -149,7 +150,7 @@ def test_an_argument_without_default_is_told_only_when_given(watch: Watch):
     made.add_argument("--n", default=argparse.SUPPRESS)
     made.parse_args([])
     made.parse_args(["--n", "1"])
-    assert watch.told == [{"n": Parameter("1", "str")}]
+    assert watch.told == [{"n": Parameter("1", "str", given=True)}]
 
 
 def test_edited_values_take_the_arguments_own_type(watch: Watch):
@@ -336,7 +337,7 @@ def test_a_failing_report_never_reaches_the_script(caplog: pytest.LogCaptureFixt
     def refuse(found: dict[str, Parameter]) -> None:
         raise OSError("no room")
 
-    hook = ArgumentHook(refuse, lambda: None)
+    hook = ArgumentHook(refuse, lambda: None, Chosen.of(True))
     hook.install()
     try:
         assert parser().parse_args([]).epochs == 3
@@ -384,7 +385,8 @@ def test_a_real_command_line(tmp_path: Path):
     script.write_text(
         "import argparse\n"
         "from taskloom.sdk.capture.arguments import ArgumentHook\n"
-        "hook = ArgumentHook(lambda found: print({n: p.value for n, p in found.items()}), lambda: None, True)\n"
+        "from taskloom.sdk.capture.chosen import Chosen\n"
+        "hook = ArgumentHook(lambda found: print({n: p.value for n, p in found.items()}), lambda: None, Chosen.of(True))\n"
         "hook.install()\n"
         "parser = argparse.ArgumentParser()\n"
         "parser.add_argument('--größe', type=int)\n"
