@@ -16,11 +16,15 @@ from typing import Any, SupportsIndex
 from urllib.parse import urlsplit
 
 from taskloom.domain.artifact import Sample
+from taskloom.domain.destination import NOWHERE, SERVER, normal_destination
 from taskloom.domain.errors import BadInput
 from taskloom.journal import layout
+from taskloom.journal.writer import Writer
+from taskloom.sdk import destinations
 from taskloom.sdk.archives import PIECE
 from taskloom.sdk.media import png_of
-from taskloom.sdk.reporting import Reports, now, text, whole
+from taskloom.sdk.notices import Notices
+from taskloom.sdk.reporting import Home, Reports, now, text, whole
 from taskloom.sdk.serialise import spooled
 from taskloom.wire.records import Sampled
 
@@ -33,6 +37,10 @@ class Samples(Reports):
 
     _history = HISTORY
     _destination = ""
+
+    def __init__(self, writer: Writer, notices: Notices, home: Home | None = None) -> None:
+        super().__init__(writer, notices, home)
+        self._slots: dict[tuple[str, str], dict[int, int]] = {}  # iterations that lie at a destination, and where
 
     # --- reports ------------------------------------------------------------------------------------------
 
@@ -110,7 +118,8 @@ class Samples(Reports):
     def set_default_upload_destination(self, uri: str) -> None:
         """Where samples are stored from now on: a folder, `s3://`, `gs://`, `azure://`; '' is the Taskloom server."""
         with self._notices.boundary("set_default_upload_destination"):
-            self._destination = text(uri or "", "the upload destination").strip()
+            wanted = normal_destination(uri)
+            self._destination = "" if wanted in {SERVER, NOWHERE} else wanted
 
     def get_default_upload_destination(self) -> str:
         """What was set; '' stands for the Taskloom server."""
@@ -184,6 +193,7 @@ class Samples(Reports):
             if not out.size:
                 raise BadInput("there are no bytes in it")
             digest, size = finish()
+        uri = self._elsewhere(title, series, place, extension, self._kept(history))
         self._record(
             Sample(
                 title=title,
@@ -191,17 +201,49 @@ class Samples(Reports):
                 iteration=place,
                 time=now(),
                 name=_file_name(series, place, extension),
-                digest=digest,
+                digest="" if uri else digest,
+                fingerprint=digest if uri else "",
                 size=size,
                 media_type=_media_type(extension),
+                uri=uri,
             ),
             history,
         )
         self._count(iteration, place)
 
     def _record(self, sample: Sample, history: int | None) -> None:
-        kept = whole(self._history if history is None else history)
-        self._writer.record(Sampled(sample=sample, history=max(kept, 0)))
+        self._writer.record(Sampled(sample=sample, history=self._kept(history)))
+
+    def _kept(self, history: int | None) -> int:
+        """How many iterations; 0 for all of them."""
+        return max(whole(self._history if history is None else history), 0)
+
+    def _elsewhere(self, title: str, series: str, place: int, extension: str, kept: int) -> str:
+        """The address at the destination; '' for the Taskloom server.
+
+        A file there takes the place of the oldest one that is not kept any more, as the records do: what a run
+        stores stays bounded. The writer's name keeps the processes of a task apart.
+        """
+        if not self._destination:
+            return ""
+        meta = self._writer.meta
+        stem = f"{_stem(series)}_{meta.writer[:8]}"
+        name = f"{stem}_{self._slot(title, series, place, kept):08d}{extension}"
+        kind = f"metrics/{title}/{series}"
+        return destinations.place(self._destination, meta.project, meta.name, meta.task, kind, name)
+
+    def _slot(self, title: str, series: str, place: int, kept: int) -> int:
+        taken = self._slots.setdefault((title, series), {})
+        if place in taken:
+            return taken[place]
+        if not kept or len(taken) < kept:
+            taken[place] = len(taken)
+            return taken[place]
+        oldest = min(taken)
+        if place < oldest:
+            return kept  # nobody will keep it
+        taken[place] = taken.pop(oldest)
+        return taken[place]
 
 
 def _one_of(*given: tuple[str, Any]) -> None:
@@ -231,5 +273,8 @@ def _media_type(extension: str) -> str:
 
 def _file_name(series: str, iteration: int, extension: str) -> str:
     """What a downloaded copy is called; the sample keeps its own series."""
-    stem = re.sub(r"[^\w.\- ]", "_", str(series)).strip(" .")[:100] or "sample"
-    return f"{stem}_{iteration:08d}{extension}"
+    return f"{_stem(series)}_{iteration:08d}{extension}"
+
+
+def _stem(series: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", str(series)).strip(" .")[:100] or "sample"
