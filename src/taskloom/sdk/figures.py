@@ -6,10 +6,8 @@ Nothing here reports anything.
 
 from __future__ import annotations
 
-import base64
 import math
 import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -84,6 +82,9 @@ def plain(value: Any) -> Any:
 
 def _unpacked(packed: Mapping[Any, Any]) -> list[Any]:
     """The numbers of an array as newer releases of plotly pack them: base64 of the bytes, with type and shape."""
+    import base64
+    from array import array
+
     found = array(_CODES[str(packed["dtype"])], base64.b64decode(packed["bdata"]))
     if sys.byteorder == "big":
         found.byteswap()

@@ -21,14 +21,12 @@ from taskloom.domain.errors import BadInput
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.sdk import destinations
-from taskloom.sdk.archives import PIECE
-from taskloom.sdk.media import png_of
 from taskloom.sdk.notices import Notices
 from taskloom.sdk.reporting import Home, Reports, now, text, whole
-from taskloom.sdk.serialise import spooled
 from taskloom.wire.records import Sampled
 
 HISTORY = 100  # iterations of one title and series
+PIECE = 1 << 20  # bytes in memory at once
 MAX_BYTES = 1 << 30  # of one sample; a larger file is an artifact
 
 
@@ -70,6 +68,8 @@ class Samples(Reports):
             _one_of(("image", pixels), ("local_path", local_path), ("url", url))
             if pixels is not None:
                 shown = f"image {str(title)[:80]!r} / {str(series)[:80]!r}"
+                from taskloom.sdk.media import png_of
+
                 made = png_of(pixels, lambda said: self._notices.once((shown, said), f"{shown} {said}"))
                 self._keep(title, series, iteration, iter([made]), ".png", max_image_history)
             else:
@@ -180,6 +180,8 @@ class Samples(Reports):
         history: int | None,
     ) -> None:
         """Write the bytes down, then name them."""
+        from taskloom.sdk.serialise import spooled
+
         title, series, place = text(title, "title"), text(series, "series"), self._place(iteration)
         if self._writer.closed:
             raise BadInput("the task is closed")
