@@ -12,6 +12,7 @@ When to try again, and for how long, is the caller's business.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -38,6 +39,7 @@ from taskloom.journal import layout
 from taskloom.journal.layout import Marks
 from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
+from taskloom.journal.weights import newest_weights, without_weights
 from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, ScalarColumns
 from taskloom.wire.operations import GET_TASK, JOURNAL_MARKS, SHIP_JOURNAL
 from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record, Sampled
@@ -223,7 +225,7 @@ class Shipping:
             lease=reader.meta.lease,
             iteration_offset=reader.meta.iteration_offset,
             events_start=marks.events,
-            events=events,
+            events=newest_weights(events),
             scalars=columns,
             console=console,
         )
@@ -253,7 +255,8 @@ class Shipping:
         for digest in _digests(events):
             path = self.folder / layout.FILES_FOLDER / digest
             if path.exists():
-                self.post.put_file(path, digest, self._progress)
+                with contextlib.suppress(FileNotFoundError):  # newer weights of the model took its place just now
+                    self.post.put_file(path, digest, self._progress)
 
     def _forget_files(self, events: list[Record]) -> None:
         for digest in _digests(events):
@@ -312,7 +315,7 @@ class Shipping:
                 self._refuse(reader, marks, text)
                 return False
             case BlobMissing() | DigestMismatch() | TooLarge() | BadInput():
-                return cut.halve() or self._step_over(reader, marks, batch, text)
+                return cut.halve() or self._step_over(reader, marks, batch, error)
             case _:
                 return self._adopt_marks(reader, marks, text)
 
@@ -346,8 +349,9 @@ class Shipping:
         layout.write_whole(reader.folder / layout.MARKS_FILE, fresh)
         return True
 
-    def _step_over(self, reader: Reader, marks: Marks, batch: JournalBatch, text: str) -> bool:
+    def _step_over(self, reader: Reader, marks: Marks, batch: JournalBatch, error: Exception) -> bool:
         """One record that can never be taken must not hold up all that follow: an empty edit goes in its place."""
+        text = str(error)
         if not batch.events:
             self._refuse(reader, marks, text)
             return False
@@ -355,10 +359,20 @@ class Shipping:
         if isinstance(record, Opened):
             self._refuse(reader, marks, text)
             return False
+        if isinstance(error, BlobMissing | DigestMismatch) and isinstance(record, ModelStored):
+            bare = without_weights(record)
+            if bare != record:  # the rest of it is told all the same; a later record names the weights
+                self._note(f"the weights that record {batch.events_start} names are not here: {text}")
+                return self._in_its_place(reader, marks, batch, bare)
         self._note(f"record {batch.events_start} ({type(record).__name__}) was refused and is left out: {text}")
-        empty = Edited(edit=TaskEdit(), time=time.time())
-        alone = msgspec.structs.replace(batch, events=[empty], scalars=None, console=[])
-        answer = self.post.call(SHIP_JOURNAL, alone, task=self._task(reader))
+        return self._in_its_place(reader, marks, batch, Edited(edit=TaskEdit(), time=time.time()))
+
+    def _in_its_place(self, reader: Reader, marks: Marks, batch: JournalBatch, record: Record) -> bool:
+        alone = msgspec.structs.replace(batch, events=[record], scalars=None, console=[])
+        try:
+            answer = self.post.call(SHIP_JOURNAL, alone, task=self._task(reader))
+        except (BadInput, TooLarge) as error:
+            return not isinstance(record, Edited) and self._step_over(reader, marks, alone, error)
         self._acknowledge(reader, marks, alone, answer)
         return answer.events > marks.events
 
