@@ -1,0 +1,104 @@
+"""Command lines of every framework: what a run read is told in full, and an edited clone reads the edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.frameworks.conftest import Bench
+
+from taskloom.domain.parameters import flatten
+from taskloom.domain.task import Task
+
+HERE = Path("02-command-lines")
+
+
+def said(bench: Bench, task: Task, *beginnings: str) -> list[str]:
+    """The lines of its console that begin so."""
+    return [line for line in bench.console(task.id).splitlines() if line.startswith(beginnings)]
+
+
+def given(task: Task) -> set[str]:
+    return {name for name, one in flatten(task.parameters).items() if one.given}
+
+
+def test_a_click_command_is_told_and_reads_edited_values(bench: Bench):
+    words = ["digits", "--lr", "0.3", "--layer", "8", "--no-augment", "-vv", "--api-key", "hunter2"]
+    task = bench.record(HERE / "click_single.py", *words, project="examples/click")
+    assert bench.parameters(task) == {
+        "Args/data": ("digits", "str"),
+        "Args/lr": ("0.3", "float"),
+        "Args/epochs": ("3", "int"),
+        "Args/optimizer": ("sgd", "str"),
+        "Args/layers": ("[8]", "tuple"),
+        "Args/size": ("[28, 28]", "tuple"),
+        "Args/augment": ("False", "bool"),
+        "Args/verbose": ("2", "int"),
+        "Args/limit": ("", "none"),
+    }
+    assert given(task) == {"Args/data", "Args/lr", "Args/layers", "Args/augment", "Args/verbose"}
+    assert task.execution.arguments == ()
+    assert "hunter2" not in str(task)
+    assert bench.bindings(task)["click"]["hooks"] == ["click.Command.make_context"]
+
+    edits = {
+        "Args/data": "-faces",
+        "Args/epochs": "7",
+        "Args/optimizer": "adam",
+        "Args/layers": "[4, 2]",
+        "Args/size": "[32, 16]",
+        "Args/augment": "True",
+        "Args/verbose": "1",
+        "Args/limit": "5",
+    }
+    copy = bench.clone(task, edits)
+    assert said(bench, copy, "train") == [
+        "train -faces lr=0.3 epochs=7 optimizer='adam' layers=(4, 2) size=(32, 16) augment=True verbose=1 limit=5"
+    ]
+    assert bench.parameters(copy) == {
+        **bench.parameters(task),
+        "Args/data": ("-faces", "str"),
+        "Args/epochs": ("7", "int"),
+        "Args/optimizer": ("adam", "str"),
+        "Args/layers": ("[4, 2]", "tuple"),
+        "Args/size": ("[32, 16]", "tuple"),
+        "Args/augment": ("True", "bool"),
+        "Args/verbose": ("1", "int"),
+        "Args/limit": ("5", "int"),
+    }
+    assert given(copy) == {name for name in bench.parameters(task) if name != "Args/limit"} | {"Args/limit"}
+
+
+def test_commands_of_a_click_group_begin_again_with_edited_values(bench: Bench):
+    """Task.init stands inside the command: its variables are bound when the edits are known."""
+    words = ["--seed", "3", "train", "--lr", "0.2", "--tag", "a b", "--tag=c"]
+    task = bench.record(HERE / "click_multi.py", *words, project="examples/click groups")
+    assert bench.parameters(task) == {
+        "Args/seed": ("3", "int"),
+        "Args/command": ("train", "str"),
+        "Args/train/lr": ("0.2", "float"),
+        "Args/train/tags": ('["a b", "c"]', "tuple"),
+        "Args/train/fast": ("False", "bool"),
+    }
+    assert given(task) == {"Args/seed", "Args/command", "Args/train/lr", "Args/train/tags"}
+    assert task.execution.arguments == tuple(words)
+
+    same = bench.clone(task)
+    assert said(bench, same, "train", "seed", "taskloom: edited") == [
+        "seed=3",
+        "train lr=0.2 tags=('a b', 'c') fast=False",
+    ]
+
+    copy = bench.clone(task, {"Args/seed": "5", "Args/train/fast": "True", "Args/train/lr": "0.50"})
+    assert said(bench, copy, "train", "seed", "taskloom: edited") == [
+        "seed=3",
+        "taskloom: edited values: the script begins again with the command line "
+        "'--seed=5 train --lr=0.50 '\"'\"'--tag=a b'\"'\"' --tag=c --fast'",
+        "seed=5",
+        "train lr=0.5 tags=('a b', 'c') fast=True",
+    ]
+    assert bench.parameters(copy)["Args/train/lr"] == ("0.5", "float")
+
+    other = bench.clone(task, {"Args/command": "data fetch", "Args/data/fetch/name": "faces"})
+    assert said(bench, other, "fetch") == ["fetch faces rows=100"]
+    assert bench.parameters(other)["Args/data/fetch/rows"] == ("100", "int")
