@@ -306,14 +306,27 @@ def _watch_console(session: Session, wish: Wish) -> None:
     if session.identity.hosted:
         session.stdout_recorded = True  # the worker has the descriptors
         return
-    out, err = wanted(wish.streams, "stdout"), wanted(wish.streams, "stderr")
-    if not (out or err):
-        return
+    out, err, messages = (_stream_wanted(wish.streams, name) for name in STREAM_NAMES)
+    captured: frozenset[int] = frozenset()
     with session.notices.boundary("the console could not be captured"):
-        tee = ConsoleTee(session.writer.folder, stdout=out, stderr=err)
-        tee.start()
-        session.watch(tee)
-        session.stdout_recorded = out
+        if out or err:
+            tee = ConsoleTee(session.writer.folder, stdout=out, stderr=err)
+            tee.start()
+            session.watch(tee)
+            captured = tee.captured
+            session.stdout_recorded = 1 in captured
+    if messages and captured != {1, 2}:
+        with session.notices.boundary("what logging says could not be captured"):
+            from taskloom.sdk.capture.messages import MessageTap
+
+            tap = MessageTap(session.logger.record_line, session.notices.boundary, captured)
+            tap.start()
+            session.watch(tap)
+
+
+def _stream_wanted(switch: Switch, name: str) -> bool:
+    """A dictionary of streams names those that are recorded; what it does not name is not, as with ClearML."""
+    return switch if isinstance(switch, bool) else bool(switch.get(name, False))
 
 
 def _watch_arguments(session: Session, wish: Wish) -> CommandLine:

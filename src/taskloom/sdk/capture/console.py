@@ -97,6 +97,11 @@ class ConsoleTee:
         self._buffered = [text for text in (sys.stdout, sys.stderr) if _set_line_buffering(text)]
         self._follow_window()
 
+    @property
+    def captured(self) -> frozenset[int]:
+        """The descriptors that are captured now."""
+        return frozenset(stream.number for stream in self._streams)
+
     def stop(self, timeout: float = 5.0) -> None:
         """Put the descriptors back, and wait until everything printed is in the files, or `timeout` seconds.
 
