@@ -315,7 +315,7 @@ def _watch_console(session: Session, wish: Wish) -> None:
             session.watch(tee)
             captured = tee.captured
             session.stdout_recorded = 1 in captured
-    if messages and captured != {1, 2}:
+    if messages and captured != frozenset((1, 2)):
         with session.notices.boundary("what logging says could not be captured"):
             from taskloom.sdk.capture.messages import MessageTap
 
