@@ -41,6 +41,7 @@ class TaskType(StrEnum):
 
 ARCHIVED_TAG = "archived"
 HIDDEN_TAG = "hidden"
+RANDOM_SEED = "random_seed"  # in runtime: what the run fixed, a number or "none"
 DEVELOPMENT_TAG = "development"  # a system tag while a person runs the script by hand
 SHORT_TEXT = 64 * 1024  # characters of a status message or a comment
 
@@ -143,6 +144,11 @@ class TaskEdit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             or self.configuration is not None
             or self.replace_configuration
         )
+
+
+def how_to_run(runtime: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's own words belongs to the next run, too: of a clone, or after a reset."""
+    return {name: value for name, value in runtime.items() if name == RANDOM_SEED}
 
 
 def apply_edit(task: Task, edit: TaskEdit) -> Task:

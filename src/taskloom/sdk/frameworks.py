@@ -6,19 +6,17 @@ in which version, and what went wrong stands in the task's runtime under `bindin
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.task import TaskEdit
 from taskloom.sdk.binding import Binding, Hooks, Wanted
+from taskloom.sdk.imports import Imports, already_imported
 from taskloom.sdk.weights import Weights
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ class _State:
         return {name: value for name, value in found.items() if value}
 
 
-class Frameworks(MetaPathFinder):
+class Frameworks:
     """The bindings of one task, from `start` to `stop`.
 
     switches  all, none, or by name; others are on
@@ -93,7 +91,7 @@ class Frameworks(MetaPathFinder):
         self._weights = Weights(session)
         self._hooks: dict[str, Hooks] = {}
         self._states: dict[str, _State] = {}
-        self._finding = threading.local()
+        self._imports = Imports(TRIGGERS, self._install)
         self._lock = threading.RLock()
         self._installed: set[str] = set()
 
@@ -101,43 +99,17 @@ class Frameworks(MetaPathFinder):
         """Hook what is imported already, and what will be."""
         if self._switches is False:
             return
-        sys.meta_path.insert(0, self)
+        self._imports.start()
         for name in TRIGGERS:
-            module = sys.modules.get(name)
-            if module is not None and not getattr(module.__spec__, "_initializing", False):
+            module = already_imported(name)
+            if module is not None:
                 self._install(name, module)
 
     def stop(self, timeout: float) -> None:
         del timeout
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
+        self._imports.stop()
         for hooks in reversed(list(self._hooks.values())):
             hooks.undo()
-
-    # --- imports ------------------------------------------------------------------------------------------
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in TRIGGERS or fullname in self._finding.__dict__:
-            return None
-        self._finding.__dict__[fullname] = True
-        try:
-            return self._watched(fullname, path, target)
-        finally:
-            del self._finding.__dict__[fullname]
-
-    def _watched(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
-        """The spec that the others find, with a loader that tells us when the module is there."""
-        for finder in sys.meta_path:
-            if finder is self:
-                continue
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                with self._session.notices.boundary(f"the import of {name} could not be watched"):
-                    _call_after(spec, lambda module: self._install(name, module))
-                return spec
-        return None
 
     # --- installing ---------------------------------------------------------------------------------------
 
@@ -176,19 +148,6 @@ class Frameworks(MetaPathFinder):
         if not self._session.closed and self._session.owner:
             told = {file: state.told() for file, state in sorted(self._states.items())}
             self._session.edit(TaskEdit(runtime={"bindings": told}))
-
-
-def _call_after(spec: ModuleSpec, then: Callable[[ModuleType], None]) -> None:
-    """The loader stays the one that it is, since other code looks at its type; only its one method is shadowed."""
-    loader: Any = spec.loader
-    execute = loader.exec_module
-
-    def exec_module(module: ModuleType) -> None:
-        del loader.exec_module
-        execute(module)
-        then(module)
-
-    loader.exec_module = exec_module
 
 
 def _wanted(switches: Switches, name: str) -> Wanted:

@@ -45,11 +45,13 @@ from taskloom.wire.records import (
 )
 
 if TYPE_CHECKING:
+    from taskloom.sdk.weight_files import WeightFiles
     from taskloom.wire.send import Client
 
 OFFLINE_FOLDER = "offline"
 FORK_PATIENCE = 2.0  # seconds; looking at code and packages takes a tenth of one
 YIELD = 0.005
+BY_SETTING: Literal["by setting"] = "by setting"
 WATCHER_STOP = 0.5  # a child that lives on keeps its console open; what is printed by now is taken much sooner
 NO_SERVER = (
     "no server is configured: start one with `taskloom up`, or set TASKLOOM_URL and TASKLOOM_API_KEY "
@@ -70,13 +72,14 @@ class Process:
     session: Session | None = None
     offline: bool = False
     offline_id: str = ""
-    seed: int | Literal["by setting"] | None = "by setting"
+    seed: int | Literal["by setting"] | None = BY_SETTING  # until `Task.set_random_seed` is called
     settings_checked: bool = False
     turn: int = 0
     forks_watched: bool = False
     client: Client | None = None  # for calls outside of any task
     client_pid: int = 0
     closed_here: set[str] = field(default_factory=set[str])
+    fetched: dict[str, str] = field(default_factory=dict[str, str])  # models, by the paths of their local copies
 
 
 current = Process()
@@ -135,6 +138,7 @@ class Session:
         self._history: History | None = None
         self._outputs = False
         self._project_destination: str | None = None
+        self._weight_files: WeightFiles | None = None
         self._watchers: list[Watcher] = []
         self._environment: dict[str, str | None] = {}
         self._capture: threading.Thread | None = None
@@ -257,6 +261,14 @@ class Session:
 
             self._project_destination = "" if self.offline else ask_project(self.project_name, find_address())
         return self._project_destination
+
+    @property
+    def weight_files(self) -> WeightFiles:
+        if self._weight_files is None:
+            from taskloom.sdk.weight_files import WeightFiles
+
+            self._weight_files = WeightFiles()
+        return self._weight_files
 
     def tell(self, text: str) -> None:
         self.notices.once(text, text)

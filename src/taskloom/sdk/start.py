@@ -19,7 +19,7 @@ from typing import Any
 from taskloom.domain.errors import BadInput, TaskloomError
 from taskloom.domain.project import check_name, check_project, check_tag
 from taskloom.domain.status import Status
-from taskloom.domain.task import DEVELOPMENT_TAG, Task, TaskEdit, TaskType
+from taskloom.domain.task import DEVELOPMENT_TAG, RANDOM_SEED, Task, TaskEdit, TaskType
 from taskloom.journal import layout
 from taskloom.sdk.agents import under_agent
 from taskloom.sdk.capture.arguments import ArgumentHook
@@ -29,8 +29,9 @@ from taskloom.sdk.frameworks import COMMAND_LINES, Frameworks, Switches
 from taskloom.sdk.history import History, LastRun
 from taskloom.sdk.identity import ENV_OWNER, Identity, check_task_id, from_environment, from_launcher, new_id
 from taskloom.sdk.notices import Notices
-from taskloom.sdk.session import OFFLINE_FOLDER, Session, current, document_of_owner, is_offline
-from taskloom.wire.configuration import data_folder, faults, remarks, setting
+from taskloom.sdk.seeding import LEFT_ALONE, Seeding
+from taskloom.sdk.session import BY_SETTING, OFFLINE_FOLDER, Session, current, document_of_owner, is_offline
+from taskloom.wire.configuration import MAX_SEED, data_folder, faults, remarks, setting
 from taskloom.wire.connection import find_address
 from taskloom.wire.records import Opened
 from taskloom.wire.worker_protocol import ENV_LEASE
@@ -130,6 +131,7 @@ def start_session(wish: Wish) -> Session:
     if history is not None:
         history.remember(LastRun(task=session.id, started=time.time(), offline=session.offline))
     _announce(session)
+    _fix_seed(session)
     if session.owner:
         _watch(session, wish)
     elif identity.hosted:
@@ -147,6 +149,34 @@ def _check_settings(notices: Notices) -> None:
             notices.say(f"{fault}; it is left out")
         for remark in remarks():
             notices.say(remark)
+
+
+def _fix_seed(session: Session) -> None:
+    """In every process that begins here, ranks too; what was fixed is told by the one that has the task."""
+    seed = wished_seed(session)
+    with session.notices.boundary("the random seed could not be set"):
+        if session.owner and session.identity.mode is None:  # else the opening record tells it
+            session.edit(TaskEdit(runtime=_told_seed(seed)))
+        if seed is not None:
+            seeding = Seeding(seed, session.notices)
+            seeding.start()
+            session.watch(seeding)
+
+
+def wished_seed(session: Session | None) -> int | None:
+    """What the script said; else, run from a clone, what its original ran with; else the setting; None: none."""
+    if current.seed != BY_SETTING:
+        return current.seed
+    kept = None
+    if session is not None and session.identity.claimed is not None:
+        kept = session.identity.claimed.runtime.get(RANDOM_SEED)
+    if kept == LEFT_ALONE:
+        return None
+    return kept if type(kept) is int and 0 <= kept <= MAX_SEED else setting("sdk.random_seed")
+
+
+def _told_seed(seed: int | None) -> dict[str, Any]:
+    return {RANDOM_SEED: LEFT_ALONE if seed is None else seed}
 
 
 def attach() -> Session | None:
@@ -244,6 +274,7 @@ def _last_iteration_on_server(task: str, notices: Notices) -> int | None:
 def _opened(identity: Identity, wish: Wish) -> Opened | None:
     if identity.mode is None:
         return None
+    seed = _told_seed(wished_seed(None))
     return Opened(
         mode=identity.mode,
         name=wish.name,
@@ -253,7 +284,7 @@ def _opened(identity: Identity, wish: Wish) -> Opened | None:
         tags=wish.tags,
         system_tags=(DEVELOPMENT_TAG,),
         output_uri=wish.output_uri,
-        runtime={"host": socket.gethostname(), "pid": os.getpid(), "python": _python()},
+        runtime={"host": socket.gethostname(), "pid": os.getpid(), "python": _python(), **seed},
     )
 
 

@@ -27,7 +27,7 @@ from taskloom.sdk.identity import new_id
 from taskloom.sdk.remote import RemoteTask
 from taskloom.sdk.session import OFFLINE_FOLDER, Session, current, is_offline, required_address
 from taskloom.sdk.start import Switch, Wish, check_names, check_tags, check_type
-from taskloom.wire.configuration import data_folder, setting
+from taskloom.wire.configuration import MAX_SEED, data_folder
 from taskloom.wire.messages import Enqueue, Finish, MoveRequest, TaskClone, TaskCreate, TaskDelete
 from taskloom.wire.operations import (
     ABORT_TASK,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from taskloom.sdk.artifacts import Artifact
     from taskloom.sdk.models import Model, OutputModel
     from taskloom.wire.send import Client
-
-DEFAULT_SEED = 1337
 
 
 class Task(TaskDocument):
@@ -90,7 +88,7 @@ class Task(TaskDocument):
         deferred_init: accepted; beginning never waits anyway
 
         A process that runs below one that has a task (a fork, a subprocess, a rank) gets that task. Fixes the
-        seed of `random`, and of numpy, torch and tensorflow when they are already imported, unless
+        seed of `random`, and of numpy, torch and tensorflow now or when they are imported, unless
         `Task.set_random_seed(None)` was called. BadInput (a ValueError) for unusable arguments; nothing else.
         """
         if current.session is not None:
@@ -110,10 +108,6 @@ class Task(TaskDocument):
             streams=auto_connect_streams,
         )
         session = start.start_session(wish)
-        seed = cls.get_random_seed()
-        if session.owner and seed is not None:
-            with session.notices.boundary("the random seed could not be set"):
-                _seed_everything(seed)
         return cls._of(session)
 
     @classmethod
@@ -157,15 +151,18 @@ class Task(TaskDocument):
 
     @classmethod
     def set_random_seed(cls, random_seed: int | None) -> None:
-        """The seed that the next `Task.init` fixes, by default 1337; None leaves every generator alone."""
-        if random_seed is not None and (isinstance(random_seed, bool) or not isinstance(random_seed, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadInput(f"random seed {random_seed!r}: expected a whole number or None")
+        """The seed that the next `Task.init` fixes, from 0 to 2**32 - 1, by default the setting `sdk.random_seed`
+        (1337); None leaves every generator alone.
+        """
+        whole = isinstance(random_seed, int) and not isinstance(random_seed, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if random_seed is not None and not (whole and 0 <= random_seed <= MAX_SEED):
+            raise BadInput(f"random seed {random_seed!r}: expected a whole number from 0 to {MAX_SEED}, or None")
         current.seed = random_seed
 
     @classmethod
     def get_random_seed(cls) -> int | None:
-        """What `set_random_seed` said, else the setting `sdk.random_seed`."""
-        return setting("sdk.random_seed") if current.seed == "by setting" else current.seed
+        """What `set_random_seed` said; else what the task that runs here was recorded with; else `sdk.random_seed`."""
+        return start.wished_seed(current.session)
 
     # --- offline ------------------------------------------------------------------------------------------
 
@@ -554,22 +551,6 @@ def _known(task: Task | str) -> str:
     if isinstance(task._recorder, Session):  # pyright: ignore[reportPrivateUsage]
         task.flush(wait_for_uploads=True)
     return task.id
-
-
-def _seed_everything(seed: int) -> None:
-    """Only what is already imported: nothing is loaded for the sake of its seed."""
-    import random
-
-    random.seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(seed)
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None:
-        tensorflow.random.set_seed(seed)
 
 
 def _entry(repo: str | None, script: str | None) -> str:

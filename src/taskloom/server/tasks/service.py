@@ -28,7 +28,7 @@ from taskloom.domain.errors import (
 )
 from taskloom.domain.project import MAX_NAME
 from taskloom.domain.status import EDITABLE, ENDED, Move, Status
-from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task, TaskEdit
+from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task, TaskEdit, how_to_run
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
@@ -270,6 +270,7 @@ class TaskService:
                     parameters=source.parameters,
                     configuration=source.configuration,
                     properties=source.properties,
+                    runtime=how_to_run(source.runtime),
                     output_uri=source.output_uri,
                 )
             )

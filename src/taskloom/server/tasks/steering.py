@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from taskloom.domain.errors import IllegalMove
 from taskloom.domain.execution import Execution
 from taskloom.domain.status import ENDED, Move, Status, way
+from taskloom.domain.task import how_to_run
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.tasks import moves, store
 from taskloom.server.tasks.checks import told
@@ -84,7 +85,7 @@ class Resetting:
         self._removal.drop_results(tx, task_id)
         draft = moves.known(tx, task_id)
         self._removal.keep_inputs(tx, draft.task, links)
-        after = msgspec.structs.replace(draft.task, runtime={})
+        after = msgspec.structs.replace(draft.task, runtime=how_to_run(draft.task.runtime))
         if clear:
             after = msgspec.structs.replace(after, execution=Execution())
         store.change(tx, draft, after, opener="")
