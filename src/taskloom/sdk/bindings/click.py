@@ -29,7 +29,16 @@ COMMAND = "command"
 _OURS = "taskloom.recorded"  # in `Context.meta`, which the contexts of a command line share
 # Types whose values are written as the text that they are read from.
 _EXACT = frozenset(
-    {"StringParamType", "IntParamType", "FloatParamType", "BoolParamType", "IntRange", "FloatRange", "Choice"}
+    {
+        "StringParamType",
+        "IntParamType",
+        "FloatParamType",
+        "BoolParamType",
+        "IntRange",
+        "FloatRange",
+        "Choice",
+        "Tuple",
+    }
 )
 _SOURCES = frozenset({"COMMANDLINE", "ENVIRONMENT", "PROMPT"})
 
@@ -381,8 +390,8 @@ def _told(param: Any, value: Any, raw: Any) -> Parameter:
         kind = encode(value).type if plain and value is not None else "str" if isinstance(raw, str) else "list"
         return Parameter(text, kind, description)
     if param.callback is not None and value is None:
-        default: Any = param.default if raw is None else raw
-        return encode(default if _is_plain(default) and _is_said(default) else None, description)
+        default = cast("Any", param.default if raw is None else raw)
+        return encode(default if _is_said(default) and _is_plain(default) else None, description)
     if plain:
         return encode(value, description)
     if isinstance(value, list | tuple):

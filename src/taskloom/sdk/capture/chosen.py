@@ -60,5 +60,5 @@ def names_a_secret(argv: Sequence[str]) -> bool:
 
 
 def _may_tell(name: str, one: Parameter) -> bool:
-    """Numbers and empty texts tell no secret."""
-    return is_secret(last_part(name)) and one.type in {"", "str"} and bool(one.value)
+    """Numbers tell no secret."""
+    return is_secret(last_part(name)) and one.type in {"", "str", "none"}
