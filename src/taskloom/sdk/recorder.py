@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from taskloom.domain.task import Task
+    from taskloom.sdk.weight_files import WeightFiles
     from taskloom.wire.records import Record
     from taskloom.wire.send import Client
 
@@ -40,6 +41,11 @@ class Recorder(Protocol):
         Exists when it is returned. For a live task the shipper uploads a file before it sends the record
         that names it; for another task `record` uploads it before it calls the server.
         """
+        ...
+
+    @property
+    def weight_files(self) -> WeightFiles:
+        """The weights on their way out of this task."""
         ...
 
     def record(self, record: Record) -> None:

@@ -175,7 +175,7 @@ class Model:
 
     def set_all_metadata(self, metadata: Mapping[str, Any], replace: bool = True) -> bool:
         kept = {} if replace else self._model.metadata
-        self._change(metadata={**kept, **_plain(metadata)})
+        self._change(metadata={**kept, **plain_metadata(metadata)})
         return True
 
     def publish(self) -> None:
@@ -388,7 +388,7 @@ def label_numbers(labels: Mapping[str, int]) -> dict[str, int]:
         raise BadInput(f"labels: expected names with whole numbers: {error}") from error
 
 
-def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return cast("dict[str, Any]", json.loads(json.dumps(dict(metadata))))
     except (TypeError, ValueError) as error:

@@ -25,6 +25,7 @@ from taskloom.wire.operations import DELETE_ARTIFACT, EDIT_TASK, GET_TASK, PUT_A
 from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, ModelStored, Record
 
 if TYPE_CHECKING:
+    from taskloom.sdk.weight_files import WeightFiles
     from taskloom.wire.send import Client
 
 SPOOL_FOLDER = "spool"
@@ -39,6 +40,7 @@ class RemoteTask:
         self._task = task
         self._client = client
         self._notices = Notices()
+        self._weight_files: WeightFiles | None = None
         self._logger: Logger | None = None
         self._writer: Writer | None = None
         self._delivery: Delivery | None = None
@@ -102,6 +104,14 @@ class RemoteTask:
         finally:
             post.close()
         path.unlink(missing_ok=True)
+
+    @property
+    def weight_files(self) -> WeightFiles:
+        if self._weight_files is None:
+            from taskloom.sdk.weight_files import WeightFiles
+
+            self._weight_files = WeightFiles()
+        return self._weight_files
 
     def project_destination(self) -> str:
         from taskloom.sdk.destinations import ask_project
