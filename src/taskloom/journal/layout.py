@@ -8,8 +8,11 @@
                                    marks.json     what the server has (`Marks`), written by the shipper
     <data>/journal/<task>/files/<sha256>          bytes of artifacts on their way
     <data>/journal/<task>/ship.lock, shipper.log  one shipper a task, and what it had to say
+    <data>/journal/<task>/fallbacks.json          what a storage destination refused (`Fallbacks`)
+    <data>/journal/<task>/uploading.json          how far uploads are, while they last (`Uploading`)
     <data>/journal/<task>/elsewhere.json          the task that it became, when its own was not to be run over
 
+Records that name files are in a journal beside the others (`Meta.beside`), so that nothing else waits for an upload.
 Every stream is append-only and a position in it never changes its meaning; so a reader needs no lock, and
 sending anything twice is harmless. Nothing here keeps a file open.
 """
@@ -39,6 +42,8 @@ MARKS_FILE = "marks.json"
 FILES_FOLDER = "files"
 SHIP_LOCK_FILE = "ship.lock"
 SHIP_LOG_FILE = "shipper.log"
+FALLBACKS_FILE = "fallbacks.json"
+UPLOADING_FILE = "uploading.json"
 ELSEWHERE_FILE = "elsewhere.json"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
@@ -47,7 +52,10 @@ Role = Literal["main", "child"]
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Who writes. `lease` is the token of a worker's attempt; `offline`: shipped only when imported."""
+    """Who writes. `lease` is the token of a worker's attempt; `offline`: shipped only when imported.
+
+    beside: the writer of the same process whose files or debug samples these are.
+    """
 
     format: int = FORMAT
     task: str
@@ -61,6 +69,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     name: str = ""
     project: str = ""
     created: float = 0.0
+    beside: str = ""
 
 
 class Marks(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -77,6 +86,27 @@ class Elsewhere(msgspec.Struct, frozen=True):
 
     task: str
     reason: str
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """Bytes that a destination refused: they are on the Taskloom server, under their digest."""
+
+    digest: str
+    reason: str
+
+
+class Fallbacks(msgspec.Struct, frozen=True):
+    """By the address that was wanted."""
+
+    by_uri: dict[str, Fallback] = {}
+
+
+class Uploading(msgspec.Struct, frozen=True):
+    """What is on its way now: files that are left, bytes of all and bytes that went."""
+
+    files: int
+    bytes: int
+    sent: int
 
 
 def journal_root(data: Path) -> Path:
@@ -105,6 +135,20 @@ def read_marks(folder: Path) -> Marks:
 def read_elsewhere(task_folder: Path) -> Elsewhere | None:
     try:
         return msgspec.json.decode((task_folder / ELSEWHERE_FILE).read_bytes(), type=Elsewhere)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def read_fallbacks(task_folder: Path) -> dict[str, Fallback]:
+    try:
+        return msgspec.json.decode((task_folder / FALLBACKS_FILE).read_bytes(), type=Fallbacks).by_uri
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def read_uploading(task_folder: Path) -> Uploading | None:
+    try:
+        return msgspec.json.decode((task_folder / UPLOADING_FILE).read_bytes(), type=Uploading)
     except (OSError, msgspec.DecodeError):
         return None
 

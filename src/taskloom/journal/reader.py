@@ -77,6 +77,11 @@ class Reader:
     def opened(self) -> bool:
         return isinstance(self.first(), Opened)
 
+    def first_mode(self) -> str:
+        """How the run that this writer is of began; '' for one that has not said it."""
+        found = self.first()
+        return found.mode if isinstance(found, Opened) else ""
+
     def ended(self) -> bool:
         """Whether the writer has said how it ended. Another record may follow it: a task may be resumed."""
         return any(isinstance(record, Ended) for record in self.records(max(self.record_count() - 8, 0)))

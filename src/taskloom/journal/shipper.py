@@ -2,8 +2,9 @@
 
 A process and not a thread, so that it takes no time from the script and survives its death: it then writes
 the script's end in its place and finishes the delivery. It wakes every second, or at once when a byte comes
-on its standard input. What earlier runs left behind it sends, too, when its own script has nothing to send. While a writer lives it tries for ever; afterwards for a bounded time, then it leaves
-the journal to the next shipper. It hears a stop from the server and passes it on as SIGTERM.
+on its standard input. Files are uploaded beside, see `uploads`. What earlier runs left behind it sends, too, when its
+own script has nothing to send. While a writer lives it tries for ever; afterwards for a bounded time without any
+progress, then it leaves the journal to the next shipper. It hears a stop from the server and passes it on as SIGTERM.
 `ship_all` and `pending` are the same for a person who asks.
 """
 
@@ -34,10 +35,12 @@ from taskloom.journal import layout
 from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
 from taskloom.journal.shipping import Shipping, unsent_bytes
+from taskloom.journal.uploads import Uploads
 from taskloom.wire.client import Address
 from taskloom.wire.connection import find_address
 
 WAKE = 1.0
+LOOK = 0.1  # seconds between two looks while something is uploaded
 LISTEN = 2.0  # seconds between two questions whether to stop, while there is nothing to send
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 KEY_BACKOFF = 30.0
@@ -125,32 +128,49 @@ def _ship_one(
 ) -> Result:
     if journal.offline:
         return Result(journal.task, journal.name, "offline", "an offline session: import it to ship it")
-    lock = layout.try_lock(journal.folder / layout.SHIP_LOCK_FILE)
-    if lock is None:
+    sent = 0
+
+    def told(count: int) -> None:
+        nonlocal sent
+        sent += count
+        if progress is not None:
+            progress(journal, count)
+
+    taken = _take(journal, post, told)
+    if taken is None:
         return Result(journal.task, journal.name, "busy", "another process is shipping it")
     try:
-        log = Log(journal.folder)
-        sent = 0
-
-        def told(count: int) -> None:
-            nonlocal sent
-            sent += count
-            if progress is not None:
-                progress(journal, count)
-
-        shipping = Shipping(journal.folder, post, log, told)
-        shipping.finish_dead()
-        step = shipping.step()
-        if shipping.clean():
+        step = taken.shipping.step()
+        if taken.shipping.clean():
             return Result(journal.task, journal.name, "shipped", "", sent)
         refused = _refused(journal.folder)
         if refused:
             return Result(journal.task, journal.name, "kept", refused, sent)
         if step.waiting:
-            return Result(journal.task, journal.name, "waiting", log.last, sent)
+            return Result(journal.task, journal.name, "waiting", taken.log.last, sent)
         return Result(journal.task, journal.name, "shipping", "its script is still running", sent)
     finally:
-        os.close(lock)
+        os.close(taken.lock)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Another journal in our hands."""
+
+    shipping: Shipping
+    log: Log
+    lock: int
+
+
+def _take(journal: PendingJournal, post: Post, progress: Callable[[int], None]) -> _Taken | None:
+    """None when another shipper has it."""
+    lock = layout.try_lock(journal.folder / layout.SHIP_LOCK_FILE)
+    if lock is None:
+        return None
+    log = Log(journal.folder)
+    shipping = Shipping(journal.folder, post, log, progress)
+    shipping.finish_dead()
+    return _Taken(shipping, log, lock)
 
 
 def _refused(folder: Path) -> str:
@@ -190,6 +210,8 @@ class Companion:
         self._stopped: set[str] = set()
         self._listen_at = 0.0
         self._left_behind: list[PendingJournal] | None = None
+        self._taken: _Taken | None = None  # the one of them that is being sent
+        self._uploads: Uploads | None = None
 
     def run(self) -> int:
         lock = self._lock()
@@ -201,7 +223,8 @@ class Companion:
             os.close(lock)
         try:
             while self._shipping is not None and self._help(self._shipping):
-                pass
+                if self._taken is not None:
+                    self._wait(LOOK)
         except Exception as error:  # the shipper's own boundary: what is left waits for the next one
             self._log(f"journals of earlier runs: {type(error).__name__}: {error}")
         return 0
@@ -217,11 +240,14 @@ class Companion:
 
     def _deliver(self) -> None:
         alone_since: float | None = None
+        moved = 0
         while True:
             pause, done = self._round()
             if done:
                 return
-            if self._anyone_alive():
+            going = self._uploads is not None and self._uploads.moved != moved
+            moved = self._uploads.moved if self._uploads is not None else 0
+            if going or self._anyone_alive():
                 alone_since = None
             else:
                 alone_since = time.monotonic() if alone_since is None else alone_since
@@ -238,7 +264,7 @@ class Companion:
                 return WAKE, False
             self._shipping = shipping
             shipping.finish_dead()
-            step = shipping.step()
+            step = shipping.step(beside=True)
             if step.stop or (not step.sent and self._time_to_listen() and shipping.stop_wanted()):
                 self._pass_on_stop()
             self._backoff = FIRST_BACKOFF
@@ -247,7 +273,10 @@ class Companion:
             # In this order: once nobody lives, nothing more is written, and a fresh look sees all there is. What
             # the step saw is too old: a child may have come, written and died since.
             gone = shipping.clean()
-            return WAKE, gone or not (self._anyone_alive() or shipping.waiting() or shipping.without_end())
+            busy = self._taken is not None or shipping.uploads.busy()
+            return LOOK if busy else WAKE, gone or not (
+                self._anyone_alive() or shipping.waiting() or shipping.without_end()
+            )
         except _LATER as error:
             self._log(str(error))
             return self._later(error), False
@@ -263,16 +292,30 @@ class Companion:
             return self._later(error), False
 
     def _help(self, shipping: Shipping) -> bool:
-        """Send one journal that an earlier run left behind, when our own has nothing to send; False: none left."""
+        """Send what earlier runs left behind, one after the other and a step a call, when our own journal has nothing
+        to send; False: none left.
+        """
         if self._left_behind is None:
             self._left_behind = [
                 journal
                 for journal in pending(self.folder.parent)
                 if journal.folder != self.folder and not (journal.alive or journal.offline or journal.refused)
             ]
-        if not self._left_behind:
+        if self._taken is None and self._left_behind:
+            self._taken = _take(self._left_behind.pop(0), shipping.post, lambda _: None)
+            if self._taken is None:
+                return True
+        if self._taken is None:
             return False
-        _ship_one(self._left_behind.pop(0), shipping.post, None)
+        done = True
+        try:
+            done = not (self._taken.shipping.step(beside=True).waiting and self._taken.shipping.uploads.busy())
+            if done:
+                self._taken.shipping.clean()
+        finally:
+            if done:
+                os.close(self._taken.lock)
+                self._taken = None
         return True
 
     def _time_to_listen(self) -> bool:
@@ -284,7 +327,11 @@ class Companion:
 
     def _start(self) -> Shipping | None:
         address = self._find()
-        return None if address is None else Shipping(self.folder, Post(address), self._log)
+        if address is None:
+            return None
+        started = Shipping(self.folder, Post(address), self._log, uploads=self._uploads)
+        self._uploads = started.uploads
+        return started
 
     def _forget(self) -> None:
         """Look the address up anew: the server may come back on another port."""

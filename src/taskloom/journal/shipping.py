@@ -5,14 +5,14 @@ and in `taskloom journal ship`.
     step = shipping.step()        # sends what is there now; raises what only waiting can cure
 
 Order: the main writer first (it opens the task), its `Ended` last of all, so that a task that is over has
-everything. A batch is cut by size from the server's marks; what the server has acknowledged is written to
+everything. A record that names bytes goes when they have arrived (`uploads`); whatever is in other journals does not
+wait for it. A batch is cut by size from the server's marks; what the server has acknowledged is written to
 `marks.json` before the next cut, and sending a cut again is harmless, so a crash at any point costs nothing.
 When to try again, and for how long, is the caller's business.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -39,15 +39,18 @@ from taskloom.journal import layout
 from taskloom.journal.layout import Marks
 from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
+from taskloom.journal.uploads import Need, Uploads, need_of
 from taskloom.journal.weights import newest_weights, without_weights
 from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, ScalarColumns
 from taskloom.wire.operations import GET_TASK, JOURNAL_MARKS, SHIP_JOURNAL
-from taskloom.wire.records import ArtifactStored, Edited, Ended, ModelStored, Opened, Record, Sampled
+from taskloom.wire.records import Edited, Ended, ModelStored, Opened, Record
 
 EVENT_BYTES = 1 << 20
 EVENT_COUNT = 5_000
 ROW_COUNT = 50_000
 CONSOLE_BYTES = 1 << 20
+LOOK = 0.2  # seconds between two rounds while uploads go on
+KEPT_FOR = 10.0  # seconds: a spooled file this young may be the one that a record is just being written about
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class _Cut:
 class Shipping:
     """One task's folder on its way to one server. Hold `ship.lock` (or be the only one) while using it.
 
-    `note` takes a line for the log when something could not be sent and was given up.
+    `note` takes a line for the log when something could not be sent and was given up. `uploads`: those of an earlier
+    `Shipping` of the same folder, which go on.
     """
 
     def __init__(
@@ -88,8 +92,11 @@ class Shipping:
         post: Post,
         note: Callable[[str], None] = lambda _: None,
         progress: Callable[[int], None] = lambda _: None,
+        uploads: Uploads | None = None,
     ) -> None:
         self.folder = folder
+        self.uploads = uploads or Uploads(folder, post.address, note, progress)
+        self.uploads.address = post.address
         self.post = post
         self._note = note
         self._progress = progress
@@ -97,6 +104,9 @@ class Shipping:
         self._sent = 0
         self._stop = False
         self._asked: set[Path] = set()
+        self._held: set[Path] = set()  # writers whose next record waits for bytes
+        self._brought_again: set[Need] = set()
+        self._spent: set[Need] = set()  # bytes whose records are with the server
 
     # --- what there is ------------------------------------------------------------------------------------
 
@@ -129,17 +139,36 @@ class Shipping:
 
     # --- sending ------------------------------------------------------------------------------------------
 
-    def step(self) -> Step:
+    def step(self, *, beside: bool = False) -> Step:
         """Send everything that is there now, but what waits for another writer.
 
-        Raises ServerAway, Unavailable, StorageFull, ServerFault (try again later), Unauthorized and Forbidden
-        (the key does not fit). Everything else is settled here and noted.
+        beside: do not wait for uploads; what they hold up goes with a later step. Raises ServerAway, Unavailable,
+        StorageFull, ServerFault (try again later), Unauthorized and Forbidden (the key does not fit). Everything
+        else is settled here and noted.
         """
         self._sent, self._stop = 0, False
+        step = self._round()
+        while not beside and self._held:
+            busy = self.uploads.busy()
+            self.uploads.wait(LOOK)
+            step = self._round()
+            if not busy and not self.uploads.busy():
+                break  # what is held up now failed, and it is not yet time to try again
+        fault = self.uploads.fault()
+        if not beside and self._held and fault is not None:
+            raise fault
+        return step
+
+    def _round(self) -> Step:
         readers = self.readers()
         mains = [reader for reader in readers if reader.meta.role == "main"]
+        self._held.clear()
         for reader in mains[:-1]:
             self._ship(reader, with_end=True)  # an earlier run, which the last one continues
+        if mains and mains[-1].first_mode() == "reset":
+            self._ship_before(readers, mains)
+            if self._held:
+                return Step(self._sent, self._stop, waiting=True)
         self._stop = False  # what was said to an earlier run is not meant for this one
         for reader in mains[-1:]:
             self._ship(reader, with_end=False)
@@ -147,9 +176,17 @@ class Shipping:
             if reader.meta.role != "main":
                 self._ship(reader, with_end=True)
         for reader in mains[-1:]:
-            self._ship(reader, with_end=True)
+            self._ship(reader, with_end=not self._held)
+        self._forget_files()
         waiting = any(not acknowledged(reader) for reader in readers)
         return Step(self._sent, self._stop, waiting)
+
+    def _ship_before(self, readers: list[Reader], mains: list[Reader]) -> None:
+        """The files of earlier runs, before the run that drops them begins: after it they would seem to be its own."""
+        earlier = {reader.meta.writer for reader in mains[:-1]}
+        for reader in readers:
+            if reader.meta.beside in earlier:
+                self._ship(reader, with_end=True)
 
     def stop_wanted(self) -> bool:
         """Ask whether the script should end, for a time in which there is nothing to send and so no answer."""
@@ -174,7 +211,13 @@ class Shipping:
         for entry in self.folder.glob("*.tmp"):
             entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder / layout.FILES_FOLDER, ignore_errors=True)
-        for name in (layout.SHIP_LOG_FILE, layout.ELSEWHERE_FILE, layout.SHIP_LOCK_FILE):
+        for name in (
+            layout.SHIP_LOG_FILE,
+            layout.ELSEWHERE_FILE,
+            layout.FALLBACKS_FILE,
+            layout.UPLOADING_FILE,
+            layout.SHIP_LOCK_FILE,
+        ):
             (self.folder / name).unlink(missing_ok=True)
         try:
             self.folder.rmdir()  # refuses when a new writer came meanwhile
@@ -194,7 +237,6 @@ class Shipping:
             try:
                 if self._was_deleted(reader, batch):
                     raise IllegalMove(f"task {reader.meta.task} was deleted")
-                self._upload(batch.events)
                 answer = self.post.call(SHIP_JOURNAL, batch, task=self._task(reader))
             except (Discarded, LeaseLost, NotFound, TooLarge, BadInput, Conflict, DigestMismatch) as error:
                 if not self._settle(reader, marks, batch, cut, error):
@@ -208,24 +250,27 @@ class Shipping:
         # Rows are counted before records are looked at: a series is named before its first row, so records
         # read later name every row counted earlier.
         columns = reader.columns(marks.rows, cut.rows) if cut.rows else None
-        events = reader.records(marks.events, EVENT_BYTES)[: cut.events]
+        events = newest_weights(reader.records(marks.events, EVENT_BYTES)[: cut.events])
         whole = marks.events + len(events) == reader.record_count()
         held = False
         if not with_end:
             ends = next((n for n, record in enumerate(events) if isinstance(record, Ended)), None)
             if ends is not None:
                 events, held = events[:ends], True
-        if not whole and not held:
+        arrived = self._arrived(events)
+        if len(arrived) < len(events):
+            self._held.add(reader.folder)
+        if not (whole or held) or len(arrived) < len(events):
             columns = None
         console = self._console(reader, marks, cut.console) if cut.console else []
-        if not (events or columns or console):
+        if not (arrived or columns or console):
             return None
         return JournalBatch(
             writer=reader.meta.writer,
             lease=reader.meta.lease,
             iteration_offset=reader.meta.iteration_offset,
             events_start=marks.events,
-            events=newest_weights(events),
+            events=arrived,
             scalars=columns,
             console=console,
         )
@@ -246,21 +291,61 @@ class Shipping:
         self._sent += sent
         self._progress(sent)
         self._stop = self._stop or answer.stop
-        self._forget_files(batch.events[: max(answer.events - batch.events_start, 0)])
+        for record in batch.events[: max(answer.events - batch.events_start, 0)]:
+            need = need_of(record)
+            if need is not None:
+                self._spent.add(need)
 
     # --- bytes --------------------------------------------------------------------------------------------
 
-    def _upload(self, events: list[Record]) -> None:
-        """The bytes first: the server refuses a record that names bytes it does not hold."""
-        for digest in _digests(events):
-            path = self.folder / layout.FILES_FOLDER / digest
-            if path.exists():
-                with contextlib.suppress(FileNotFoundError):  # newer weights of the model took its place just now
-                    self.post.put_file(path, digest, self._progress)
+    def _arrived(self, events: list[Record]) -> list[Record]:
+        """The records before the first whose bytes are still on their way, as they are to be sent.
 
-    def _forget_files(self, events: list[Record]) -> None:
-        for digest in _digests(events):
-            (self.folder / layout.FILES_FOLDER / digest).unlink(missing_ok=True)
+        The bytes first: the server refuses a record that names bytes it does not hold.
+        """
+        needs = [need_of(record) for record in events]
+        newest = {
+            need.uri or need.digest: need for need in needs if need is not None
+        }  # what replaces others there
+        self.uploads.want(newest.values())
+        ready = 0
+        while ready < len(events) and (
+            (need := needs[ready]) is None or self.uploads.settled(newest[need.uri or need.digest])
+        ):
+            ready += 1
+        return [self.uploads.settle(record) for record in events[:ready]]
+
+    def _bring_again(self, batch: JournalBatch) -> bool:
+        """Whether bytes that the server lost (it was restored from a backup) are still here; asked once for each."""
+        lost = {need for need in map(need_of, batch.events) if need is not None} - self._brought_again
+        lost = {need for need in lost if self.uploads.path(need).exists()}
+        self._brought_again |= lost
+        for need in lost:
+            self.uploads.forget(need)
+        return bool(lost)
+
+    def _forget_files(self) -> None:
+        """Remove spooled bytes whose records are with the server, but what another record still needs."""
+        if not self._spent:
+            return
+        wanted = {
+            need.digest
+            for reader in self.readers()
+            for need in map(need_of, reader.records(layout.read_marks(reader.folder).events))
+            if need is not None
+        }
+        now = time.time()
+        for need in list(self._spent):
+            path = self.uploads.path(need)
+            try:
+                # It may just have been spooled again, for another address; what the server has it keeps for a day.
+                young = bool(need.uri) and now - path.stat().st_ctime < KEPT_FOR
+            except OSError:
+                young = False
+            if need.digest not in wanted and not young:
+                path.unlink(missing_ok=True)
+                self._spent.discard(need)
+                self.uploads.forget(need)
 
     # --- a task that was to be run over ------------------------------------------------------------------
 
@@ -314,6 +399,8 @@ class Shipping:
             case LeaseLost() | IllegalMove():
                 self._refuse(reader, marks, text)
                 return False
+            case BlobMissing() if self._bring_again(batch):
+                return True
             case BlobMissing() | DigestMismatch() | TooLarge() | BadInput():
                 return cut.halve() or self._step_over(reader, marks, batch, error)
             case _:
@@ -425,18 +512,6 @@ def _runs_over(batch: JournalBatch) -> bool:
     """Whether it begins a run in a task that an earlier run had made."""
     first = batch.events[0] if batch.events and batch.events_start == 0 else None
     return isinstance(first, Opened) and first.mode != "new"
-
-
-def _digests(events: list[Record]) -> list[str]:
-    found: list[str] = []
-    for record in events:
-        if isinstance(record, ArtifactStored):
-            found.append(record.artifact.digest)
-        elif isinstance(record, ModelStored):
-            found.append(record.model.digest)
-        elif isinstance(record, Sampled):
-            found.append(record.sample.digest)
-    return [digest for digest in dict.fromkeys(found) if digest]
 
 
 def _batch_size(batch: JournalBatch) -> int:

@@ -27,7 +27,16 @@ import msgspec
 from taskloom.domain.errors import TooLarge
 from taskloom.journal import layout
 from taskloom.journal.layout import LENGTH, ROW, ROW_BYTES, SEGMENT_BYTES, Meta, Role, Stream
-from taskloom.wire.records import Record, SeriesNamed
+from taskloom.wire.records import (
+    ArtifactRemoved,
+    ArtifactStored,
+    ArtifactUsed,
+    ModelStored,
+    ModelUsed,
+    Record,
+    Sampled,
+    SeriesNamed,
+)
 
 PREPARE_AT = SEGMENT_BYTES * 3 // 4  # the next segment is allocated this early, so that a full disk shows early
 HOLD_ROWS = 32_768
@@ -35,6 +44,12 @@ HOLD_BYTES = 4 << 20
 MAX_SERIES = 100_000  # distinct (title, series) of one writer: each costs memory for ever
 RETRY_SECONDS = 1.0
 NOWHERE = -1  # a limit that every offset has passed: all rows take the slow road
+
+# Records that name files go into journals beside: their order among themselves matters, and they wait for uploads.
+_BESIDE: dict[type, str] = {
+    **dict.fromkeys((ArtifactStored, ArtifactRemoved, ModelStored, ModelUsed, ArtifactUsed), "files"),
+    Sampled: "samples",
+}
 
 _encoder = msgspec.msgpack.Encoder()
 _pack_into = ROW.pack_into
@@ -112,6 +127,7 @@ class Writer:
         self._retry_at = 0.0
         self._settling = False
         self._told: set[str] = set()
+        self._beside: dict[str, Writer] = {}
 
     def open(self) -> None:
         """Make the folder and its files, lock first: a folder with a meta file has had a living writer."""
@@ -131,12 +147,18 @@ class Writer:
         Nothing is made on the disk until the child records something; most never do. The inherited lock is
         closed at once, or the parent would seem alive as long as its children are.
         """
-        for descriptor in (self._lock_fd, self._events_fd):
-            if descriptor >= 0:
-                os.close(descriptor)
+        for journal in self.journals:
+            for descriptor in (journal._lock_fd, journal._events_fd):
+                if descriptor >= 0:
+                    os.close(descriptor)
         self.numbers.clear()
         changes = {"writer": uuid.uuid4().hex, "role": "child", "pid": os.getpid(), "created": time.time()}
         self._start(msgspec.structs.replace(self.meta, **changes))
+
+    @property
+    def journals(self) -> list[Writer]:
+        """This one and those beside it."""
+        return [self, *self._beside.values()]
 
     # --- scalars ------------------------------------------------------------------------------------------
 
@@ -210,12 +232,23 @@ class Writer:
     def record(self, record: Record) -> None:
         """Append one record; raises TooLarge for one that no server would take, nothing else."""
         data = _framed(record)
+        kind = _BESIDE.get(type(record))
         with self._lock:
+            if kind is not None and not self.meta.beside and not self.closed:
+                self._journal_beside(kind).record(record)
+                return
             if self.closed:
                 self.lost += 1
                 self._tell_once("closed", "what is recorded after the task was closed is lost")
                 return
             self._append(data)
+
+    def _journal_beside(self, kind: str) -> Writer:
+        if kind not in self._beside:
+            changes = {"writer": uuid.uuid4().hex, "role": "child", "created": time.time()}
+            meta = msgspec.structs.replace(self.meta, beside=self.meta.writer, **changes)
+            self._beside[kind] = Writer(self.task_folder, meta, self._tell)
+        return self._beside[kind]
 
     def stream_path(self, stream: Stream) -> Path:
         """The file that takes the raw bytes of a console stream; open it for appending."""
@@ -227,6 +260,8 @@ class Writer:
         with self._lock:
             if self.closed:
                 return
+            for journal in self._beside.values():
+                journal.close()
             if self._held or self._held_rows:
                 self._retry_at = 0.0
                 self._settle()

@@ -87,16 +87,15 @@ class Delivery:
         return True
 
     def delivered(self, writer: Writer) -> bool:
-        if not (writer.folder / layout.META_FILE).exists():
-            return True  # removed by the shipper: everything was acknowledged
-        marks = layout.read_marks(writer.folder)
-        if marks.refused or marks.events < writer.records or marks.rows < writer.rows:
-            return False
-        reader = Reader(writer.folder)
-        return all(marks.console.get(s, 0) >= reader.console_size(s) for s in layout.STREAMS)
+        return all(_delivered(journal) for journal in writer.journals)
 
     def refused(self, writer: Writer) -> str:
-        return layout.read_marks(writer.folder).refused
+        marks = (layout.read_marks(journal.folder) for journal in writer.journals)
+        return next((mark.refused for mark in marks if mark.refused), "")
+
+    def fallbacks(self) -> dict[str, layout.Fallback]:
+        """What a storage destination refused, by the address that was wanted; the server has it."""
+        return layout.read_fallbacks(self.task_folder)
 
     def last_note(self) -> str:
         """The last line of the shipper's log, without its time; empty when it had nothing to say."""
@@ -121,3 +120,13 @@ class Delivery:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+def _delivered(writer: Writer) -> bool:
+    if not (writer.folder / layout.META_FILE).exists():
+        return True  # removed by the shipper: everything was acknowledged; or nothing was ever recorded
+    marks = layout.read_marks(writer.folder)
+    if marks.refused or marks.events < writer.records or marks.rows < writer.rows:
+        return False
+    reader = Reader(writer.folder)
+    return all(marks.console.get(s, 0) >= reader.console_size(s) for s in layout.STREAMS)
