@@ -89,15 +89,77 @@ def test_commands_of_a_click_group_begin_again_with_edited_values(bench: Bench):
     ]
 
     copy = bench.clone(task, {"Args/seed": "5", "Args/train/fast": "True", "Args/train/lr": "0.50"})
-    assert said(bench, copy, "train", "seed", "taskloom: edited") == [
-        "seed=3",
+    assert said(bench, copy, "train", "seed") == ["seed=3", "seed=5", "train lr=0.5 tags=('a b', 'c') fast=True"]
+    assert said(bench, copy, "taskloom: edited") == [
         "taskloom: edited values: the script begins again with the command line "
-        "'--seed=5 train --lr=0.50 '\"'\"'--tag=a b'\"'\"' --tag=c --fast'",
-        "seed=5",
-        "train lr=0.5 tags=('a b', 'c') fast=True",
+        "\"--seed=5 train --lr=0.50 '--tag=a b' --tag=c --fast\""
     ]
     assert bench.parameters(copy)["Args/train/lr"] == ("0.5", "float")
 
     other = bench.clone(task, {"Args/command": "data fetch", "Args/data/fetch/name": "faces"})
     assert said(bench, other, "fetch") == ["fetch faces rows=100"]
     assert bench.parameters(other)["Args/data/fetch/rows"] == ("100", "int")
+
+
+def test_a_fire_function_is_told_and_reads_edited_values(bench: Bench):
+    words = ["digits", "0.2", "a", "b", "--epochs", "5"]
+    task = bench.record(HERE / "fire_function.py", *words, project="examples/fire function")
+    assert said(bench, task, "train") == [
+        "train digits lr=0.2 words=('a', 'b') epochs=5 layers=(64, 32) name='007' fast=False"
+    ]
+    assert bench.parameters(task) == {
+        "Args/data": ("digits", "str"),
+        "Args/lr": ("0.2", "float"),
+        "Args/words": ('["a", "b"]', "list"),
+        "Args/epochs": ("5", "int"),
+        "Args/layers": ("[64, 32]", "tuple"),
+        "Args/name": ("007", "str"),
+        "Args/fast": ("False", "bool"),
+    }
+    assert given(task) == {"Args/data", "Args/lr", "Args/words", "Args/epochs"}
+    assert task.execution.arguments == ()
+
+    edits = {"Args/lr": "0.5", "Args/words": '["c"]', "Args/layers": "[4]", "Args/fast": "True", "Args/name": "12"}
+    copy = bench.clone(task, edits)
+    assert said(bench, copy, "train") == [
+        "train digits lr=0.5 words=('c',) epochs=5 layers=(4,) name='12' fast=True"
+    ]
+    assert given(copy) == {name for name in bench.parameters(task)}
+
+
+def test_a_fire_class_begins_again_with_edited_values(bench: Bench):
+    words = ["--seed", "3", "train", "--lr", "0.2"]
+    task = bench.record(HERE / "fire_class.py", *words, project="examples/fire class")
+    assert bench.parameters(task) == {
+        "Args/seed": ("3", "int"),
+        "Args/folder": ("data", "str"),
+        "Args/command": ("train", "str"),
+        "Args/train/lr": ("0.2", "float"),
+        "Args/train/epochs": ("3", "int"),
+    }
+    assert given(task) == {"Args/seed", "Args/command", "Args/train/lr"}
+    assert task.execution.arguments == tuple(words)
+
+    same = bench.clone(task)
+    assert said(bench, same, "train", "taskloom: edited") == ["train seed=3 folder=data lr=0.2 epochs=3"]
+
+    copy = bench.clone(task, {"Args/seed": "4", "Args/train/epochs": "9"})
+    assert said(bench, copy, "train") == ["train seed=4 folder=data lr=0.2 epochs=9"]
+
+    other = bench.clone(task, {"Args/command": "evaluate", "Args/evaluate/limit": "7"})
+    assert said(bench, other, "evaluate") == ["evaluate seed=3 limit=7"]
+
+
+def test_fire_groups_are_told_and_another_member_can_be_run(bench: Bench):
+    words = ["data", "load", "digits", "--rows", "10"]
+    task = bench.record(HERE / "fire_grouped.py", *words, project="examples/fire groups")
+    assert bench.parameters(task) == {
+        "Args/data/root": (".", "str"),
+        "Args/command": ("data.load", "str"),
+        "Args/data.load/name": ("digits", "str"),
+        "Args/data.load/rows": ("10", "int"),
+    }
+    copy = bench.clone(task, {"Args/data/root": "/data", "Args/data.load/name": "faces"})
+    assert said(bench, copy, "load") == ["load faces from /data rows=10"]
+    other = bench.clone(task, {"Args/command": "train", "Args/train/lr": "0.7"})
+    assert said(bench, other, "train") == ["train lr=0.7"]
