@@ -122,8 +122,8 @@ class Hooks:
 
     # --- replacing functions ------------------------------------------------------------------------------
 
-    def after(self, owner: Any, name: str, then: Then) -> None:
-        """Call `then(result, *args, **kwargs)` when `owner.name(*args, **kwargs)` has returned."""
+    def after(self, owner: Any, name: str, then: Then, also: Sequence[Any] = ()) -> None:
+        """Call `then(result, *args, **kwargs)` when `owner.name(*args, **kwargs)` has returned; also: as of `around`."""
 
         def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
@@ -131,7 +131,7 @@ class Hooks:
                 then(result, *args, **kwargs)
             return result
 
-        self.around(owner, name, around)
+        self.around(owner, name, around, also)
 
     def before(self, owner: Any, name: str, first: Then) -> None:
         """Call `first(*args, **kwargs)` before `owner.name(*args, **kwargs)` is called."""
@@ -158,10 +158,11 @@ class Hooks:
 
         self.around(owner, name, around)
 
-    def around(self, owner: Any, name: str, wrapper: Around) -> None:
+    def around(self, owner: Any, name: str, wrapper: Around, also: Sequence[Any] = ()) -> None:
         """Replace `owner.name` by what calls `wrapper(original, *args, **kwargs)`, which must call `original` once and
         guard what it does besides. For where arguments or results have to change. `original` of a method is a
-        function that takes the object first.
+        function that takes the object first. also: modules that hold the same function under the same name, since
+        they imported it; all get one and the same, or it could not be pickled any more.
         """
         held = inspect.getattr_static(owner, name)
         kind: Any = next((one for one in _KINDS if isinstance(held, one)), None)
@@ -172,9 +173,11 @@ class Hooks:
             return wrapper(original, *args, **kwargs) if self.active else original(*args, **kwargs)
 
         put: Any = kind(ours) if kind else ours
-        own: Mapping[str, Any] = getattr(owner, "__dict__", {})
-        self._replaced.append(_Replaced(owner, name, put, held, name not in own))
-        setattr(owner, name, put)
+        for one in (owner, *also):
+            if one is owner or inspect.getattr_static(one, name, None) is held:
+                own: Mapping[str, Any] = getattr(one, "__dict__", {})
+                self._replaced.append(_Replaced(one, name, put, held, name not in own))
+                setattr(one, name, put)
 
     def on_undo(self, undo: Callable[[], None]) -> None:
         """For what is not a replaced function: a registered callback, an environment variable."""
