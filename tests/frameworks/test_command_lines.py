@@ -124,7 +124,7 @@ def test_a_fire_function_is_told_and_reads_edited_values(bench: Bench):
     assert said(bench, copy, "train") == [
         "train digits lr=0.5 words=('c',) epochs=5 layers=(4,) name='12' fast=True"
     ]
-    assert given(copy) == {name for name in bench.parameters(task)}
+    assert given(copy) == set(bench.parameters(task))
 
 
 def test_a_fire_class_begins_again_with_edited_values(bench: Bench):

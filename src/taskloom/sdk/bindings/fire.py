@@ -26,7 +26,7 @@ from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.capture.whose import is_users_line
 
 COMMAND = "command"
-_TYPICAL = {"int": 0, "float": 0.0, "bool": False, "list": [], "tuple": (), "dict": {}}
+_TYPICAL: dict[str, Any] = {"int": 0, "float": 0.0, "bool": False, "list": [], "tuple": (), "dict": {}}
 
 
 class _NoDefault:
@@ -98,14 +98,15 @@ class _Fire:
         core = self._core
         function = component.__call__ if treatment == "callable" else component
         spec = core.inspectutils.GetFullArgSpec(function)
+        metadata = core.decorators.GetMetadata(component)
         try:
-            (values, named), *_ = core._MakeParseFn(function, core.decorators.GetMetadata(component))(list(args))
+            (values, named), *_ = core._MakeParseFn(function, metadata)(list(args))
             by_name, _, loose = core._ParseKeywordArgs(list(args), spec)
         except core.FireError:
             return ()
         found: list[_Argument] = []
         first = len(spec.args) - len(spec.defaults)
-        places = len(loose)
+        places = len(loose) if metadata.get(core.decorators.ACCEPTS_POSITIONAL_ARGS) else 0
         for index, name in enumerate(spec.args):
             default = spec.defaults[index - first] if index >= first else _NoDefault
             given = name in by_name
