@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.frameworks.conftest import Bench
+import pytest
+from tests.frameworks.conftest import EXAMPLES, Bench
 
 from taskloom.domain.parameters import flatten
 from taskloom.domain.task import Task
@@ -163,3 +164,42 @@ def test_fire_groups_are_told_and_another_member_can_be_run(bench: Bench):
     assert said(bench, copy, "load") == ["load faces from /data rows=10"]
     other = bench.clone(task, {"Args/command": "train", "Args/train/lr": "0.7"})
     assert said(bench, other, "train") == ["train lr=0.7"]
+
+
+ABSL = {
+    "TF_DEFINE/lr": ("0.2", "float"),
+    "TF_DEFINE/epochs": ("3", "int"),
+    "TF_DEFINE/optimizer": ("sgd", "str"),
+    "TF_DEFINE/augment": ("False", "bool"),
+    "TF_DEFINE/classes": ('["0", "1"]', "list"),
+    "TF_DEFINE/layer": ("[8, 4]", "list"),
+    "TF_DEFINE/note": ("", "none"),
+}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_absl_flags_are_told_and_read_edited_values(bench: Bench, early: bool):
+    """Parsed after Task.init and before it: `FLAGS` gives the edited values either way."""
+    project = f"examples/absl {early}"
+    script = bench.work / f"absl_{early}.py"
+    text = (EXAMPLES / HERE / "absl_flags.py").read_text().replace("examples/absl", project)
+    script.write_text(text.replace('os.environ.get("EARLY")', str(early)))
+    words = ["--lr=0.2", "--layer=8", "--layer=4", "--noaugment", "digits"]
+    task = bench.record(script, *words, project=project)
+    assert bench.parameters(task) == ABSL
+    assert given(task) == {"TF_DEFINE/lr", "TF_DEFINE/layer", "TF_DEFINE/augment"}
+    assert task.execution.arguments == (("digits",) if early else tuple(words))
+
+    edits = {
+        "TF_DEFINE/lr": "0.5",
+        "TF_DEFINE/optimizer": "adam",
+        "TF_DEFINE/augment": "True",
+        "TF_DEFINE/classes": '["2", "3"]',
+        "TF_DEFINE/layer": "[5]",
+    }
+    copy = bench.clone(task, edits)
+    assert said(bench, copy, "train", "with") == [
+        "train ['digits'] FLAGS.lr=0.5 FLAGS.epochs=3 FLAGS.optimizer='adam' FLAGS.augment=True",
+        "with FLAGS.classes=['2', '3'] FLAGS.layer=[5] FLAGS.note=None",
+    ]
+    assert bench.parameters(copy) == ABSL | {name: (text, ABSL[name][1]) for name, text in edits.items()}
