@@ -25,12 +25,13 @@ from taskloom.cli.output import (
     size,
 )
 from taskloom.cli.terminal import plain_lines
+from taskloom.cli.verify import verdict_line
 from taskloom.domain.errors import Conflict, NotFound
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary
 from taskloom.domain.queue import Waiting
 from taskloom.domain.status import Status
-from taskloom.domain.task import Task
+from taskloom.domain.task import RANDOM_SEED, Task
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client
 
@@ -98,6 +99,8 @@ def _show_head(task: Task, address: str, waiting: Waiting | None) -> None:
             ("queue", task.queue_name or task.queue),
             ("worker", task.worker),
             ("attempt", task.attempt or ""),
+            ("random seed", task.runtime.get(RANDOM_SEED, "")),
+            ("verified", verdict_line(task)),
         ]
     )
     print_fields(((name, value.value) for name, value in task.properties.items()), title="Properties")

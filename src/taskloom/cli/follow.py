@@ -83,9 +83,9 @@ def wait_for_task(
     with connect.server() as client:
         identifier = connect.task_id(client, task)
         told = ""
-        found = _look(client, identifier)
+        found = look(client, identifier)
         while found.status not in ENDED:
-            line = _state_line(client, found)
+            line = state_line(client, found)
             if line != told and not json:
                 say(f"{time.strftime('%H:%M:%S')} {line}")
             told = line
@@ -94,11 +94,11 @@ def wait_for_task(
                 hint(f"task {short(identifier)} is still {found.status.value} after {timeout:g} seconds")
                 break
             time.sleep(min(PAUSE, left))
-            found = _look(client, identifier)
+            found = look(client, identifier)
         if json:
             print_json(client.call(op.GET_TASK, task=identifier))
         elif found.status in ENDED:
-            say(f"{time.strftime('%H:%M:%S')} {_state_line(client, found)}")
+            say(f"{time.strftime('%H:%M:%S')} {state_line(client, found)}")
     raise typer.Exit(0 if found.status in {Status.COMPLETED, Status.PUBLISHED} else 1)
 
 
@@ -154,18 +154,18 @@ def _read_to_end(client: Client, task: str, printer: _ConsolePrinter, after: int
     while True:
         query = m.ConsoleQuery(after=after, limit=PAGE, wait=LONG_POLL if follow else 0.0)
         asked = time.monotonic()
-        page = _patiently(lambda query=query: client.call(op.GET_CONSOLE, query=query, task=task))
+        page = patiently(lambda query=query: client.call(op.GET_CONSOLE, query=query, task=task))
         after = printer.show(page, after)
         if page.entries:
             continue
         if not follow:
             return None
-        found = _look(client, task)
+        found = look(client, task)
         if page.ended and found.status in ENDED:
             return found
         if found.status is Status.DRAFT:
             return found
-        line = _state_line(client, found)
+        line = state_line(client, found)
         if found.status is Status.PENDING and line != told:
             hint(line)
             told = line
@@ -184,15 +184,16 @@ def _report_end(task: Task | None, *, quiet: bool) -> int:
     return 0 if task.status in {Status.COMPLETED, Status.PUBLISHED} else 1
 
 
-def _look(client: Client, task: str) -> Task:
+def look(client: Client, task: str) -> Task:
+    """What changes while a task runs; NotFound when it is gone."""
     query = m.TaskQuery(ids=[task], fields=WATCHED)
-    found = _patiently(lambda: client.call(op.QUERY_TASKS, query)).tasks
+    found = patiently(lambda: client.call(op.QUERY_TASKS, query)).tasks
     if not found:
         raise NotFound(f"no task {task!r} (any more)")
     return found[0]
 
 
-def _state_line(client: Client, task: Task) -> str:
+def state_line(client: Client, task: Task) -> str:
     """Status in words: why it waits, how far it is, why it ended."""
     if task.status is Status.PENDING:
         try:
@@ -218,7 +219,7 @@ def _status_words(task: Task) -> str:
     return f"{task.status.value}: {reason}" if reason else task.status.value
 
 
-def _patiently(ask: Callable[[], Answer]) -> Answer:
+def patiently(ask: Callable[[], Answer]) -> Answer:
     """The answer, through a server that is away for a while."""
     silent_since = 0.0
     while True:

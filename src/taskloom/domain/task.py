@@ -42,7 +42,11 @@ class TaskType(StrEnum):
 ARCHIVED_TAG = "archived"
 HIDDEN_TAG = "hidden"
 RANDOM_SEED = "random_seed"  # in runtime: what the run fixed, a number or "none"
+VERIFICATION = "verification"  # in runtime: the verdict of the last one; a system tag of a run made for one
 DEVELOPMENT_TAG = "development"  # a system tag while a person runs the script by hand
+NOT_COPIED_TAGS = frozenset(
+    {ARCHIVED_TAG, DEVELOPMENT_TAG, VERIFICATION}
+)  # system tags that say nothing of a clone
 SHORT_TEXT = 64 * 1024  # characters of a status message or a comment
 
 

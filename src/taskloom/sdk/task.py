@@ -37,6 +37,7 @@ from taskloom.wire.operations import (
     DEQUEUE_TASK,
     END_TASK,
     ENQUEUE_TASK,
+    GET_TASK,
     PUBLISH_TASK,
     RESET_TASK,
     START_TASK,
@@ -44,6 +45,7 @@ from taskloom.wire.operations import (
 from taskloom.wire.records import EndStatus
 
 if TYPE_CHECKING:
+    from taskloom.domain.verification import Verification
     from taskloom.sdk.artifacts import Artifact
     from taskloom.sdk.models import Model, OutputModel
     from taskloom.wire.send import Client
@@ -328,6 +330,32 @@ class Task(TaskDocument):
         )
         made = _client().call(CLONE_TASK, wish, task=_known(source))
         return cls(RemoteTask(made, _client))
+
+    def verify(
+        self,
+        queue_name: str | None = None,
+        against: Task | str | None = None,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        ignore: Sequence[str] = (),
+        timeout: float = 0.0,
+    ) -> Verification:
+        """Run this ended task again on a worker, or take the ended run `against`, and compare the two: scalars point
+        by point, digests of artifacts and models, parameters, the end. Both tasks keep the verdict.
+
+        rtol, atol: values within `atol + rtol * |first|` are the same; ignore: wildcards of `title/series` or
+        `kind:name`; timeout: seconds to wait for the run, 0 without end. BadInput when this task has not ended;
+        Conflict when the time is over, the run goes on then.
+        """
+        from taskloom.sdk import verifying
+
+        tolerance = verifying.Tolerance(rtol, atol, (ignore,) if isinstance(ignore, str) else tuple(ignore))
+        client, task = _client(), _client().call(GET_TASK, task=self.id)
+        if against is None:
+            return verifying.verify(client, task, queue_name or "", tolerance, timeout)
+        found = verifying.compare(client, task.id, _known(against), tolerance)
+        verifying.keep(client, found)
+        return found
 
     # --- moves --------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from taskloom.domain.artifact import Sample
 from taskloom.domain.errors import NotFound
 from taskloom.domain.status import Move, Status, after
-from taskloom.domain.task import Task, TaskEdit
+from taskloom.domain.task import VERIFICATION, Task, TaskEdit
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.projects.service import ProjectService
 from taskloom.server.tasks import moves, store
@@ -195,7 +195,7 @@ def _resume(run: _Run, record: Opened) -> None:
         run.task,
         tags=(*run.task.tags, *record.tags),
         system_tags=(*run.task.system_tags, *record.system_tags),
-        runtime={**run.task.runtime, **record.runtime},
+        runtime={**{k: v for k, v in run.task.runtime.items() if k != VERIFICATION}, **record.runtime},
     )
     run.change(checked(task))
 

@@ -28,7 +28,7 @@ from taskloom.domain.errors import (
 )
 from taskloom.domain.project import MAX_NAME
 from taskloom.domain.status import EDITABLE, ENDED, Move, Status
-from taskloom.domain.task import ARCHIVED_TAG, DEVELOPMENT_TAG, Task, TaskEdit, how_to_run
+from taskloom.domain.task import NOT_COPIED_TAGS, Task, TaskEdit, how_to_run
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
@@ -251,7 +251,7 @@ class TaskService:
 
         def work(tx: Connection) -> Task:
             source = moves.known(tx, task_id).task
-            kept = tuple(t for t in source.system_tags if t not in {DEVELOPMENT_TAG, ARCHIVED_TAG})
+            kept = tuple(t for t in source.system_tags if t not in NOT_COPIED_TAGS)
             clone = checked(
                 Task(
                     id=uuid.uuid4().hex,
