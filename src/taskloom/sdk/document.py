@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from taskloom.domain import task as words
+from taskloom.domain.destination import SERVER, normal_destination
 from taskloom.domain.errors import BadInput
 from taskloom.domain.metrics import from_wire
 from taskloom.domain.parameters import (
@@ -94,7 +96,13 @@ class TaskDocument:
 
     @property
     def output_uri(self) -> str:
+        """Where its models and artifacts are stored; `taskloom:` is the Taskloom server, '' when nobody chose."""
         return self._recorder.document().output_uri
+
+    @output_uri.setter
+    def output_uri(self, value: str | Path | bool | None) -> None:
+        """From now on, as `output_uri` of `Task.init`. BadInput for what is no destination."""
+        self._edit(TaskEdit(output_uri=destination_of_user(value)))
 
     def get_project_name(self) -> str:
         return self.project
@@ -435,6 +443,14 @@ class TaskDocument:
 
     def _ask(self) -> words.Task:
         return self._reading_client().call(GET_TASK, task=self.id)
+
+
+def destination_of_user(wanted: str | Path | bool | None) -> str:
+    """What was given as `output_uri`, as a task keeps it. Raises BadInput."""
+    text = str(wanted) if isinstance(wanted, Path) else wanted
+    if isinstance(text, str) and text.startswith(("http://", "https://")):
+        return SERVER  # ClearML's way to name the server's file store
+    return normal_destination(text)
 
 
 def _names(status: Iterable[Any]) -> set[str]:

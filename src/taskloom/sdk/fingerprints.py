@@ -13,7 +13,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +57,18 @@ def look_at(path: Path) -> Lying | None:
         return None
 
 
+def listed(path: Path, files: Sequence[tuple[str, Path]]) -> Lying:
+    """Files that were named one by one, as if they lay in a folder `path`."""
+    return _seen(path, False, list(files))
+
+
 def fingerprint(lying: Lying, stop: Callable[[], bool] = lambda: False) -> str:
     """'' when it cannot be read, when it changed meanwhile, or when `stop` said so."""
     try:
         digests = [(name, _digest(path, stop)) for name, path in lying.members]
     except OSError:
         return ""
-    now = look_at(lying.path)
-    if now is None or now.state != lying.state or not all(digest for _, digest in digests):
+    if not all(digest for _, digest in digests) or _changed(lying):
         return ""
     if lying.single:
         return digests[0][1]
@@ -78,6 +82,13 @@ def _seen(path: Path, single: bool, members: list[tuple[str, Path]]) -> Lying:
         status = file.stat()
         state.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
     return Lying(path, single, tuple(members), tuple(state))
+
+
+def _changed(lying: Lying) -> bool:
+    try:
+        return _seen(lying.path, lying.single, list(lying.members)).state != lying.state
+    except OSError:
+        return True
 
 
 def _digest(path: Path, stop: Callable[[], bool]) -> str:

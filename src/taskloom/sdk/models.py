@@ -2,12 +2,14 @@
 
 What changes is recorded through the task's `Recorder`, so it reaches the server behind a running script's
 back, like everything else. Weights are copied when they are given, never moved or deleted: the file that a
-script wrote stays its own. What the server already has is the business of `registry`.
+script wrote stays its own. What the server already has is the business of `registry`, what frameworks save by
+themselves that of `weights`.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +20,15 @@ import msgspec
 
 from taskloom.domain import artifact as domain
 from taskloom.domain.artifact import ModelLink
-from taskloom.domain.errors import BadInput, NotFound, Unavailable
+from taskloom.domain.destination import NOWHERE, SERVER, normal_destination
+from taskloom.domain.errors import BadInput, NotFound, TaskloomError, Unavailable
+from taskloom.sdk.fingerprints import Lying, fingerprint, listed, look_at
+from taskloom.sdk.input_models import InputModel
 from taskloom.sdk.registry import (
     FRAMEWORKS,
     LOOK_WAIT,
     PACKAGE,
     SHIP_WAIT,
-    InputModel,
     Model,
     design_text,
     label_numbers,
@@ -32,7 +36,8 @@ from taskloom.sdk.registry import (
     shipped_client,
     that_runs,
 )
-from taskloom.wire.operations import GET_MODEL, PUBLISH_MODEL
+from taskloom.sdk.session import Session, current
+from taskloom.wire.operations import GET_MODEL, GET_TASK, PUBLISH_MODEL
 from taskloom.wire.records import ModelStored
 
 if TYPE_CHECKING:
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["InputModel", "Model", "ModelList", "OutputModel", "models_of"]
 
 _BASE = "base_model_id"  # the metadata that tells lineage
-_log = logging.getLogger("taskloom")
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class OutputModel(Model):
@@ -50,6 +55,8 @@ class OutputModel(Model):
     A task has one output model of a name: another OutputModel of that name goes on with it. The name is by
     default the task's. `base_model_id`: the model whose weights this one started from.
     """
+
+    _default_destination: str | None = None
 
     def __init__(
         self,
@@ -69,13 +76,15 @@ class OutputModel(Model):
         links = {link.name: link.model for link in document.models if link.direction == "output"}
         super().__init__(links.get(self._link_name) or uuid.uuid4().hex)
         self._connect = self._recorder.client
+        self._destination: str | None = None
         given: dict[str, Any] = {
             "tags": tuple(dict.fromkeys(tags)) if tags else None,
             "comment": comment,
-            "framework": framework,
+            "framework": str(framework) if framework else None,
             "labels": label_numbers(label_enumeration) if label_enumeration else None,
             "design": design_text(config_text, config_dict) or None,
             "metadata": {_BASE: base_model_id} if base_model_id else None,
+            "parent": base_model_id if base_model_id and _ID.fullmatch(base_model_id) else None,
         }
         known = self._continued() if self._link_name in links else None
         self._known = known or domain.Model(
@@ -85,7 +94,11 @@ class OutputModel(Model):
             task=self._recorder.id,
             created=time.time(),
         )
-        self._change(**{field: value for field, value in given.items() if value is not None})
+        told = {field: value for field, value in given.items() if value is not None}
+        if self._link_name in links:
+            self._change(**told)
+        else:
+            self._tell(told, ())
 
     def _continued(self) -> domain.Model | None:
         """What is known of the task's model of this name; None when nobody can be asked now."""
@@ -95,13 +108,56 @@ class OutputModel(Model):
             return None
 
     def _change(self, **fields: Any) -> None:
+        self._tell(fields, tuple(fields) or ("id",))
+
+    def _tell(self, fields: Mapping[str, Any], changed: tuple[str, ...]) -> None:
+        """`changed`: the fields that differ from what the server has, or () for all of them."""
         self._known = msgspec.structs.replace(self._model, **fields, last_update=time.time())
         link = ModelLink(self._link_name, self._id, "output")
-        self._recorder.record(ModelStored(model=self._known, link=link))
+        self._recorder.record(ModelStored(model=self._known, link=link, changed=changed))
+
+    def _put_metadata(self, entries: dict[str, Any], replace: bool) -> None:
+        if replace:
+            self._tell({"metadata": entries}, ())
+            return
+        # The record tells the new entries only: others may have been added on the server meanwhile.
+        known = self._model
+        self._tell({"metadata": entries}, ("metadata",))
+        self._known = msgspec.structs.replace(self._model, metadata={**known.metadata, **entries})
+
+    # --- where the weights go -----------------------------------------------------------------------------
 
     @property
     def upload_storage_uri(self) -> str:
-        return self.url
+        """The destination of the next weights; empty for the Taskloom server."""
+        return self._chosen(None)
+
+    def set_upload_destination(self, uri: str) -> None:
+        """Where weights are stored from now on: a folder, `s3://bucket/prefix` and the like. BadInput for others."""
+        self._destination = _usable(uri)
+
+    @classmethod
+    def set_default_upload_uri(cls, output_uri: str | None) -> None:
+        """For every OutputModel that has no destination of its own; None: what the task says."""
+        OutputModel._default_destination = _usable(output_uri) if output_uri else None
+
+    def _chosen(self, upload_uri: str | None) -> str:
+        from taskloom.sdk.destinations import destination_of
+
+        if upload_uri:
+            return _usable(upload_uri)
+        for found in (self._destination, OutputModel._default_destination):
+            if found is not None:
+                return found
+        return destination_of(self._recorder)
+
+    @classmethod
+    def wait_for_uploads(cls, timeout: float | None = None, max_num_uploads: int | None = None) -> None:
+        """Wait until everything that the current task stored is where it belongs, at most `timeout` seconds (600)."""
+        if current.session is not None:
+            current.session.wait_shipped(SHIP_WAIT if timeout is None else timeout)
+
+    # --- weights ------------------------------------------------------------------------------------------
 
     def update_weights(
         self,
@@ -118,33 +174,23 @@ class OutputModel(Model):
         """Store new weights, a file or a folder (zipped); the returned address is where they will be.
 
         The file is copied before this returns and uploaded behind the script's back; `async_enable=False` waits
-        for that. register_uri: weights that lie somewhere else; only the address is kept. iteration: at which
-        they were made. `auto_delete_file` means the copy, which goes when it is uploaded: your file is never
-        deleted. `upload_uri` and `update_comment` are accepted; weights go to the Taskloom server.
+        for that. upload_uri: the destination, by default this model's or the task's. register_uri: weights that lie
+        somewhere else; only the address is kept. iteration: at which they were made. `auto_delete_file` means the
+        copy, which goes when it is uploaded: your file is never deleted. `update_comment` is accepted. BadInput
+        when there is no such file, OSError when it cannot be copied.
         """
         if register_uri:
+            name = Path(register_uri.rstrip("/")).name
             return self._put(
-                iteration, is_package, uri=register_uri, digest="", size=0, filename=Path(register_uri).name
+                iteration, is_package, uri=register_uri, digest="", size=0, filename=name, fingerprint=""
             )
         if weights_filename is None:
             raise BadInput("update_weights needs weights_filename or register_uri")
-        if upload_uri:
-            _log.warning("taskloom: the weights are kept on the Taskloom server, not at %s", upload_uri)
-        from taskloom.sdk.serialise import spool_path
-
-        stored = spool_path(f"model {self.name}", weights_filename, self._recorder.spool)
-        filename = target_filename or stored.filename
-        url = self._put(
-            iteration,
-            is_package or stored.kind == "folder",
-            uri="",
-            digest=stored.digest,
-            size=stored.size,
-            filename=filename,
-        )
-        if not async_enable:
-            self._recorder.wait_shipped(SHIP_WAIT)
-        return url
+        path = Path(weights_filename)
+        lying = look_at(path) if path.exists() else None
+        if lying is None:
+            raise BadInput(f"model {self.name!r}: there is no file, or no folder with files, {str(path)!r}")
+        return self._store(lying, upload_uri, target_filename or "", iteration, is_package, async_enable)
 
     def update_weights_package(
         self,
@@ -161,18 +207,34 @@ class OutputModel(Model):
             return self.update_weights(
                 weights_path, upload_uri, target_filename, iteration=iteration, async_enable=async_enable
             )
-        from taskloom.sdk.archives import pack
-        from taskloom.sdk.serialise import spooled
-
         members = sorted((Path(file).name, Path(file)) for file in weights_filenames or ())
         if not members or len({name for name, _ in members}) != len(members):
             raise BadInput("update_weights_package needs weights_path, or weights_filenames of different names")
-        with spooled(self._recorder.spool) as (out, finish):
-            pack(members, cast("Any", out))
-            digest, size = finish()
-        filename = target_filename or "weights.zip"
-        url = self._put(iteration, True, uri="", digest=digest, size=size, filename=filename)
-        if not async_enable:
+        missing = [str(file) for _, file in members if not file.is_file()]
+        if missing:
+            raise BadInput(f"model {self.name!r}: there is no file {missing[0]!r}")
+        lying = listed(Path("weights"), members)
+        return self._store(lying, upload_uri, target_filename or "", iteration, True, async_enable)
+
+    def _store(
+        self,
+        lying: Lying,
+        upload_uri: str | None,
+        filename: str,
+        iteration: int | None,
+        package: bool,
+        later: bool,
+    ) -> str:
+        destination = self._chosen(upload_uri)
+        files = self._recorder.weight_files
+        fields = files.store(self._recorder, self._id, lying, destination, filename)
+        url = self._put(iteration, package or not lying.single, **fields)
+        files.recorded(self._id)
+        if not lying.single:  # the stored bytes are a zip file; a folder is known again by what it holds
+            found = fingerprint(lying)
+            if found:
+                self._change(fingerprint=found)
+        if not later:
             self._recorder.wait_shipped(SHIP_WAIT)
         return url
 
@@ -180,16 +242,20 @@ class OutputModel(Model):
         known = self._model
         others = [tag for tag in known.system_tags if tag != PACKAGE]
         guessed = FRAMEWORKS.get(Path(str(fields["filename"])).suffix, "")
-        self._change(
-            **fields,
-            iteration=known.iteration if iteration is None else iteration,
-            framework=known.framework or guessed,
-            system_tags=(*others, PACKAGE) if package else tuple(others),
-        )
+        if iteration is not None:
+            fields["iteration"] = iteration
+        if not known.framework and guessed:
+            fields["framework"] = guessed
+        tags = (*others, PACKAGE) if package else tuple(others)
+        if tags != known.system_tags:
+            fields["system_tags"] = tags
+        self._change(**fields)
         try:
             return self.url
         except BadInput:
             return str(fields["filename"])  # no server yet: the journal waits for one
+
+    # --- about it -----------------------------------------------------------------------------------------
 
     def update_design(self, config_text: str | None = None, config_dict: Mapping[str, Any] | None = None) -> bool:
         self._change(design=design_text(config_text, config_dict))
@@ -202,17 +268,32 @@ class OutputModel(Model):
     def set_name(self, name: str) -> None:
         self._change(name=name)
 
-    def set_upload_destination(self, uri: str) -> None:
-        """Accepted for scripts that call it: weights go to the Taskloom server."""
+    def connect(self, task: Any, name: str | None = None) -> None:
+        """Accepted for the model's own task, to which it belongs already; `name`: another name there. Else BadInput."""
+        if recorder_of(task).id != self._recorder.id:
+            raise BadInput(
+                f"model {self._id} is made by task {self._recorder.id}; another task uses an InputModel"
+            )
+        if name:
+            self._link_name = name
+            self._change()
 
     def publish(self) -> None:
         """Make it read-only for ever; waits until the server has everything of it."""
         self._known = shipped_client(self._recorder, SHIP_WAIT).call(PUBLISH_MODEL, model=self._id)
 
     def _fetch(self, extract: bool | None, force: bool) -> Path:
-        if self._known is not None and self._known.digest:
+        if self._known is not None and (self._known.digest or self._known.uri):
             shipped_client(self._recorder, SHIP_WAIT)  # the bytes may still be on their way
         return super()._fetch(extract, force)
+
+
+def _usable(uri: str) -> str:
+    """A destination as it is kept; '' for the Taskloom server. Raises BadInput."""
+    if uri.startswith(("http://", "https://")):
+        return ""  # ClearML's way to name the server's file store
+    found = normal_destination(uri)
+    return "" if found in {SERVER, NOWHERE} else found
 
 
 class ModelList(list[Model]):
@@ -235,7 +316,10 @@ class ModelList(list[Model]):
 
 
 def models_of(recorder: Recorder) -> dict[str, list[Model]]:
-    """`{'input': [...], 'output': [...]}`: what a task's links lead to; nothing is asked of the server yet."""
+    """`{'input': [...], 'output': [...]}`: what a task's links lead to.
+
+    The server is only asked where it alone knows which models these are: what a live task loaded from files.
+    """
 
     def made(link: ModelLink) -> Model:
         model = Model(link.model)
@@ -243,6 +327,9 @@ def models_of(recorder: Recorder) -> dict[str, list[Model]]:
         return model
 
     links = recorder.document().models
+    if isinstance(recorder, Session) and recorder.loaded_models:
+        with contextlib.suppress(TaskloomError):  # nobody answers: what is known here
+            links = shipped_client(recorder, LOOK_WAIT).call(GET_TASK, task=recorder.id).models
     return {
         direction: ModelList((link.name, made(link)) for link in links if link.direction == direction)
         for direction in ("input", "output")

@@ -1,28 +1,28 @@
-"""Models that the server has: found, read, edited, downloaded, and told as used. Names follow ClearML's.
+"""Models that the server has: found, read, edited, downloaded. Names follow ClearML's.
 
-What a running task makes is the business of `models`. Files come back through the cache of `downloads`.
+What a running task makes is the business of `models`, what it uses that of `input_models`. Files come back through
+the cache of `downloads`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from taskloom.domain import artifact as domain
-from taskloom.domain.artifact import ModelLink
-from taskloom.domain.errors import BadInput, Conflict, NotFound, TaskloomError, Unavailable
+from taskloom.domain.errors import BadInput, Conflict, TaskloomError, Unavailable
 from taskloom.domain.status import Status
 from taskloom.sdk.downloads import Cache, local_path
 from taskloom.sdk.session import current, required_address
 from taskloom.wire.client import build_call
 from taskloom.wire.connection import data_folder
-from taskloom.wire.messages import ModelCreate, ModelEdit, ModelQuery
+from taskloom.wire.messages import Condition, ModelDelete, ModelEdit, ModelQuery
 from taskloom.wire.operations import (
-    CREATE_MODEL,
     DELETE_MODEL,
     EDIT_MODEL,
     GET_BLOB,
@@ -30,7 +30,6 @@ from taskloom.wire.operations import (
     PUBLISH_MODEL,
     QUERY_MODELS,
 )
-from taskloom.wire.records import ModelStored
 
 if TYPE_CHECKING:
     from taskloom.sdk.recorder import Recorder
@@ -61,7 +60,7 @@ class Model:
     def __init__(self, model_id: str) -> None:
         self._id = model_id
         self._known: domain.Model | None = None
-        self._connect: Callable[[], Client] = _client
+        self._connect: Callable[[], Client] = connected
 
     @classmethod
     def _of(cls, known: domain.Model) -> Model:
@@ -97,10 +96,33 @@ class Model:
         """The path of its project."""
         return self._model.project
 
+    @project.setter
+    def project(self, value: str) -> None:
+        self._change(project=value)
+
     @property
     def task(self) -> str:
         """Id of the task that made it; empty for one that was registered by hand."""
         return self._model.task
+
+    @property
+    def original_task(self) -> str:
+        return self.task
+
+    @property
+    def parent(self) -> str:
+        """Id of the model that it was made from, where that is known."""
+        return self._model.parent
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, by which a file that is loaded is known again; empty when it is not known."""
+        return self._model.fingerprint or self._model.digest
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights as they are stored."""
+        return self._model.size
 
     @property
     def comment(self) -> str:
@@ -121,6 +143,10 @@ class Model:
     @property
     def system_tags(self) -> list[str]:
         return list(self._model.system_tags)
+
+    @system_tags.setter
+    def system_tags(self, value: Sequence[str]) -> None:
+        self._change(system_tags=tuple(dict.fromkeys(value)))
 
     @property
     def framework(self) -> str:
@@ -164,23 +190,36 @@ class Model:
         return build_call(self._connect().address, GET_BLOB, digest=self._model.digest).url
 
     def get_metadata(self, key: str) -> Any:
+        """In the type that it was given; None when there is none."""
         return self._model.metadata.get(key)
 
     def get_all_metadata(self) -> dict[str, Any]:
         return dict(self._model.metadata)
+
+    get_metadata_casted = get_metadata
+    get_all_metadata_casted = get_all_metadata
 
     def set_metadata(self, key: str, value: Any, v_type: str | None = None) -> bool:
         """Any value that JSON holds. `v_type` is accepted for scripts that give it; values keep their own type."""
         return self.set_all_metadata({key: value}, replace=False)
 
     def set_all_metadata(self, metadata: Mapping[str, Any], replace: bool = True) -> bool:
-        kept = {} if replace else self._model.metadata
-        self._change(metadata={**kept, **plain_metadata(metadata)})
+        self._put_metadata(plain_metadata(metadata), replace)
         return True
+
+    def _put_metadata(self, entries: dict[str, Any], replace: bool) -> None:
+        self._change(metadata=entries if replace else {**self._model.metadata, **entries})
 
     def publish(self) -> None:
         """Make it read-only for ever."""
         self._known = self._connect().call(PUBLISH_MODEL, model=self._id)
+
+    def archive(self) -> None:
+        """Lists leave it out from now on."""
+        self.system_tags = [*self.system_tags, _ARCHIVED]
+
+    def unarchive(self) -> None:
+        self.system_tags = [tag for tag in self.system_tags if tag != _ARCHIVED]
 
     def get_local_copy(
         self, extract_archive: bool | None = None, raise_on_error: bool = False, force_download: bool = False
@@ -191,11 +230,13 @@ class Model:
         None when it could not be had, unless `raise_on_error`.
         """
         try:
-            return str(self._fetch(extract_archive, force_download))
+            path = str(self._fetch(extract_archive, force_download))
         except (TaskloomError, OSError):
             if raise_on_error:
                 raise
             return None
+        current.fetched[path] = self._id  # who loads it, loads this model
+        return path
 
     def get_weights(
         self, raise_on_error: bool = False, force_download: bool = False, extract_archive: bool | None = None
@@ -236,100 +277,38 @@ class Model:
         max_results: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[Model]:
-        """Models by project, part of the name, tags (the tag language of tasks) and metadata; newest first."""
+        """Models by project, name, tags (the tag language of tasks) and metadata; the last made first."""
+        where = [Condition(key="name", is_="=", value=model_name)] if model_name else []
+        where += [Condition(key=f"metadata.{key}", is_="=", value=_word(v)) for key, v in (metadata or {}).items()]
         asked = ModelQuery(
             project=project_name or "",
-            name=model_name or "",
             tags=list(tags or ()),
+            system_tags=[] if include_archived else [f"-{_ARCHIVED}"],
             only_published=only_published,
+            where=where,
+            order_by=["-created"],
         )
-        wanted = (metadata or {}).items()
-        found: list[Model] = []
-        for known in _query(asked):
-            if _ARCHIVED in known.system_tags and not include_archived:
-                continue
-            if any(key not in known.metadata or known.metadata[key] != value for key, value in wanted):
-                continue
-            found.append(Model._of(known))
-            if max_results is not None and len(found) >= max_results:
-                break
-        return found
+        found = query_all(asked)
+        return [Model._of(known) for known in (found if max_results is None else islice(found, max_results))]
 
     @staticmethod
-    def remove(model: Model | str, delete_weights_file: bool = True, force: bool = False) -> bool:
-        """Delete a model with its bytes. The other arguments are accepted: bytes go when nothing names them."""
-        _client().call(DELETE_MODEL, model=model if isinstance(model, str) else model.id)
+    def remove(
+        model: Model | str, delete_weights_file: bool = True, force: bool = False, raise_on_errors: bool = False
+    ) -> bool:
+        """Delete a model. `force`: also one that is published, or that other tasks use. False when it was refused.
+
+        Bytes on the Taskloom server go when nothing else names them.
+        """
+        try:
+            connected().call(DELETE_MODEL, query=ModelDelete(force=force), model=_id_of(model))
+        except TaskloomError:
+            if raise_on_errors:
+                raise
+            return False
         return True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self._id!r})"
-
-
-class InputModel(Model):
-    """A model that a task uses, by id or by name and project (the newest that fits)."""
-
-    def __init__(
-        self,
-        model_id: str | None = None,
-        name: str | None = None,
-        project: str | None = None,
-        tags: Sequence[str] | None = None,
-        only_published: bool = False,
-    ) -> None:
-        if model_id:
-            super().__init__(model_id)
-            return
-        if not (name or project or tags):
-            raise BadInput("InputModel needs model_id, or some of name, project and tags")
-        asked = ModelQuery(
-            name=name or "", project=project or "", tags=list(tags or ()), only_published=only_published
-        )
-        found = next((known for known in _query(asked) if not name or known.name == name), None)
-        if found is None:
-            raise NotFound(f"no model with name {name!r}, project {project!r}, tags {list(tags or ())}")
-        super().__init__(found.id)
-        self._known = found
-
-    @classmethod
-    def import_model(
-        cls,
-        weights_url: str,
-        config_text: str | None = None,
-        config_dict: Mapping[str, Any] | None = None,
-        label_enumeration: Mapping[str, int] | None = None,
-        name: str | None = None,
-        project: str | None = None,
-        tags: Sequence[str] | None = None,
-        comment: str | None = None,
-        is_package: bool = False,
-        create_as_published: bool = False,
-        framework: str | None = None,
-    ) -> InputModel:
-        """Register weights that lie somewhere else; only their address is kept."""
-        last = Path(weights_url).name
-        wanted = domain.Model(
-            id="",
-            name=name or last,
-            project=project or "",
-            uri=weights_url,
-            filename=last,
-            framework=framework or FRAMEWORKS.get(Path(last).suffix, ""),
-            tags=tuple(tags or ()),
-            system_tags=(PACKAGE,) if is_package else (),
-            comment=comment or "",
-            labels=dict(label_enumeration or {}),
-            design=design_text(config_text, config_dict),
-        )
-        made = cast("InputModel", cls._of(_client().call(CREATE_MODEL, ModelCreate(model=wanted))))
-        if create_as_published:
-            made.publish()
-        return made
-
-    def connect(self, task: Any, name: str | None = None) -> None:
-        """Tell that a task uses this model. `name`: under which name the task refers to it."""
-        known = self._model
-        link = ModelLink(name or known.name or known.id, known.id, "input")
-        that_runs(recorder_of(task)).record(ModelStored(model=known, link=link))
 
 
 def recorder_of(task: Any) -> Recorder:
@@ -357,7 +336,8 @@ def shipped_client(recorder: Recorder, patience: float) -> Client:
     return client
 
 
-def _client() -> Client:
+def connected() -> Client:
+    """A client; what a live task recorded so far is there first, or soon after."""
     if current.session is not None:
         return shipped_client(current.session, LOOK_WAIT)
     from taskloom.wire.send import Client
@@ -365,14 +345,23 @@ def _client() -> Client:
     return Client(required_address())
 
 
-def _query(asked: ModelQuery) -> Iterable[domain.Model]:
-    client, offset = _client(), 0
+def query_all(asked: ModelQuery) -> Iterable[domain.Model]:
+    client, offset = connected(), 0
     while True:
         page = client.call(QUERY_MODELS, msgspec.structs.replace(asked, limit=PAGE, offset=offset))
         yield from page.models
         offset += len(page.models)
         if not page.models or offset >= page.total:
             return
+
+
+def _id_of(model: Model | str) -> str:
+    return model if isinstance(model, str) else model.id
+
+
+def _word(value: Any) -> str:
+    """A value of the metadata as the server compares it."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else json.dumps(value)
 
 
 def design_text(text: str | None, values: Mapping[str, Any] | None) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
+from taskloom.domain.destination import uri_root
 from taskloom.domain.errors import BadInput
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task, TaskEdit, apply_edit
@@ -40,6 +41,7 @@ from taskloom.wire.records import (
     Edited,
     Ended,
     ModelStored,
+    ModelUsed,
     Opened,
     Record,
 )
@@ -129,6 +131,7 @@ class Session:
         self.offline = is_offline()
         self.closed = False
         self.before_end: Callable[[], None] | None = None
+        self.loaded_models = False  # which ones, only the server knows
         self.stdout_recorded = False  # by a tee here, or by the worker that started this process
         self.owner = identity.role == "main"
         self._lock = threading.RLock()
@@ -243,6 +246,8 @@ class Session:
             self._document = _with_outputs(self._document, record)
         if isinstance(record, ArtifactStored | ModelStored):
             self._note_outputs()
+        elif isinstance(record, ModelUsed):
+            self.loaded_models = True
 
     def edit(self, edit: TaskEdit) -> None:
         self.record(Edited(edit=edit, time=time.time()))
@@ -273,8 +278,17 @@ class Session:
     def tell(self, text: str) -> None:
         self.notices.once(text, text)
 
-    def wait_shipped(self, timeout: float) -> bool:
-        return not self.offline and self.delivery.wait(self.writer, timeout)
+    def wait_shipped(self, timeout: float, *, while_moving: bool = False) -> bool:
+        shipped = not self.offline and self.delivery.wait(self.writer, timeout, while_moving=while_moving)
+        self.tell_fallbacks()
+        return shipped
+
+    def tell_fallbacks(self) -> None:
+        """What a storage destination refused, each reason once; the bytes are on the Taskloom server."""
+        for uri, fallback in self.delivery.fallbacks().items():
+            root = uri_root(uri)
+            text = f"{root} does not take files, they are kept on the Taskloom server: {fallback.reason}"
+            self.notices.once(("fallback", root, fallback.reason), text)
 
     def poke(self) -> None:
         self.delivery.poke()
@@ -359,6 +373,7 @@ class Session:
             )
         elif not self.delivery.wait(self.writer, end - time.monotonic()):
             self.notices.say(self._left_over())
+        self.tell_fallbacks()
         moved = self.delivery.elsewhere
         if moved is not None:
             self.notices.say(
@@ -371,8 +386,11 @@ class Session:
         where = f"the journal stays at {self.writer.task_folder}"
         if refused:
             return f"the server refused the results of this run ({refused}); {where}"
-        marks = layout.read_marks(self.writer.folder)
-        unsent = f"{self.writer.records - marks.events} records and {self.writer.rows - marks.rows} scalars"
+        marks = [(journal, layout.read_marks(journal.folder)) for journal in self.writer.journals]
+        records = sum(journal.records - mark.events for journal, mark in marks)
+        unsent = f"{records} records and {self.writer.rows - marks[0][1].rows} scalars"
+        if uploading := self.delivery.uploading():
+            unsent += f", with {uploading},"
         note = self.delivery.last_note()
         reason = f" ({note})" if note else ""
         return f"{unsent} are still to be shipped{reason}; {where} and is sent in the background"

@@ -20,7 +20,7 @@ from taskloom.domain.parameters import encode
 from taskloom.domain.project import check_name, check_project
 from taskloom.domain.task import TaskType
 from taskloom.sdk import query, start
-from taskloom.sdk.document import TaskDocument
+from taskloom.sdk.document import TaskDocument, destination_of_user
 from taskloom.sdk.ending import Outcome
 from taskloom.sdk.frameworks import Switches
 from taskloom.sdk.identity import new_id
@@ -68,7 +68,7 @@ class Task(TaskDocument):
         tags: Sequence[str] | None = None,
         reuse_last_task_id: bool | str = True,
         continue_last_task: bool | str | int = False,
-        output_uri: str | bool | None = None,
+        output_uri: str | Path | bool | None = None,
         auto_connect_arg_parser: Switch = True,
         auto_connect_frameworks: Switches = True,
         auto_resource_monitoring: Switch = True,
@@ -85,7 +85,9 @@ class Task(TaskDocument):
         continue_last_task: False; True: go on with the last task of this name, one iteration after its
             last; an id: with that task; a whole number: with the last task (or the one given in
             reuse_last_task_id), that number is added to every iteration, 0 adds nothing
-        output_uri: where models are stored; True or None: on the server
+        output_uri: where models and artifacts are stored: True: on the Taskloom server; a folder or address
+            (`s3://bucket/prefix`, `gs://...`, `azure://...`); None: what the project or the settings say, and when
+            they say nothing, models that frameworks save stay where they are; False: these stay so in any case
         auto_connect_*: what is recorded without being asked; a dictionary switches by name
         deferred_init: accepted; beginning never waits anyway
 
@@ -103,7 +105,7 @@ class Task(TaskDocument):
             tags=check_tags(tags),
             reuse=reuse_last_task_id,
             proceed=continue_last_task,
-            output_uri=output_uri if isinstance(output_uri, str) else "",
+            output_uri=destination_of_user(output_uri),
             arguments=auto_connect_arg_parser,
             frameworks=auto_connect_frameworks,
             resources=auto_resource_monitoring,

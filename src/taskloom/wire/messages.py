@@ -518,6 +518,12 @@ class ModelEdit(Request, frozen=True, kw_only=True):
     fingerprint: str | None = None
 
 
+class ModelDelete(Request, frozen=True, kw_only=True):
+    """Query string. `force`: also a published one, and one that other tasks use as an input."""
+
+    force: bool = False
+
+
 # --- queues and workers -----------------------------------------------------------------------------------
 
 

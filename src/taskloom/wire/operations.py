@@ -313,7 +313,15 @@ EDIT_MODEL = _send(
     "PATCH", "edit_model", "/api/models/{model}", m.ModelEdit, Model, "artifacts", "Change an unpublished model"
 )
 PUBLISH_MODEL = _act("POST", "publish_model", "/api/models/{model}/publish", Model, "artifacts", "Make read-only")
-DELETE_MODEL = _act("DELETE", "delete_model", "/api/models/{model}", m.Done, "artifacts", "Delete with its bytes")
+DELETE_MODEL = _act(
+    "DELETE",
+    "delete_model",
+    "/api/models/{model}",
+    m.Done,
+    "artifacts",
+    "Delete with its bytes; one that is published, or that other tasks use, only with `force`",
+    query=m.ModelDelete,
+)
 
 # Queues and workers
 LIST_QUEUES = _get("list_queues", "/api/queues", m.QueueList, "queues", "Queues with what waits and runs")

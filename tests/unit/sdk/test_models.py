@@ -163,7 +163,7 @@ def test_models_are_found(recorder: RemoteTask):
     for name, tags in (("net one", ["a"]), ("net two", ["a", "b"]), ("other", [])):
         OutputModel(recorder, name=name, tags=tags).set_metadata("kind", name)
     assert {m.name for m in Model.query_models(project_name="tests/models")} == {"net one", "net two", "other"}
-    assert {m.name for m in Model.query_models(model_name="net")} == {"net one", "net two"}
+    assert {m.name for m in Model.query_models(model_name="net one")} == {"net one"}
     assert {m.name for m in Model.query_models(tags=["a", "-b"])} == {"net one"}
     assert {m.name for m in Model.query_models(metadata={"kind": "other"})} == {"other"}
     assert len(Model.query_models(max_results=2)) == 2

@@ -17,7 +17,7 @@ from taskloom.server.artifacts.holdings import Holdings, Part
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.blobs import PIECE
 from taskloom.server.call import Call, Handlers
-from taskloom.wire.messages import ArtifactList, BlobStatus, Done, ModelList, SampleList
+from taskloom.wire.messages import ArtifactList, BlobStatus, Done, ModelDelete, ModelList, SampleList
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -68,7 +68,8 @@ def handlers(artifacts: ArtifactService) -> Handlers:
         return await artifacts.publish_model(call.path["model"])
 
     async def delete_model(call: Call) -> Done:
-        await artifacts.delete_model(call.path["model"])
+        query: ModelDelete = call.query
+        await artifacts.delete_model(call.path["model"], force=query.force)
         return Done()
 
     return {

@@ -324,13 +324,19 @@ class ArtifactService:
         return await self._db.read(lambda tx: store.frameworks(tx, list(projects)))
 
     async def delete_model(self, model_id: str, *, force: bool = False, with_file: bool = True) -> Model:
-        """With its bytes, when nothing else names them; links of tasks to it go, too. A published one: `force`.
+        """With its bytes, when nothing else names them; links of tasks to it go, too.
 
-        with_file: the file of ours that it names goes as well, unless it is still named by others.
+        force: also one that is published, or that tasks use as an input (Conflict otherwise). with_file: the file of ours that it names goes as well, unless it is still named by others.
         """
 
         def work(tx: Connection) -> Model:
             found = _model(tx, model_id) if force else _unpublished(tx, model_id, "deleted")
+            users = [] if force else store.using_tasks(tx, model_id)
+            if users:
+                raise Conflict(
+                    f"model {model_id} is used by {len(users)} tasks; it is only deleted by force",
+                    tasks=users[:10],
+                )
             digests = self._drop_model(tx, found)
             if with_file:
                 self.files.drop_of_model(tx, found)
