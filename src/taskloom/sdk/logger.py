@@ -19,12 +19,11 @@ from taskloom.sdk.notices import Notices
 from taskloom.sdk.plots import Plots, SeriesInfo
 from taskloom.sdk.reporting import Home, number, text, whole
 from taskloom.sdk.reporting import now as _now
-from taskloom.sdk.samples import Samples
 
 SHIP_SECONDS = 1.0
 
 
-class Logger(Plots, Samples):
+class Logger(Plots):
     """Reports of one task. From `Logger.current_logger()`, `task.get_logger()`; safe between threads.
 
     title, series: text, the names of a graph and of a curve in it. iteration: a whole number of 64 bits.

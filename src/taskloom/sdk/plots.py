@@ -13,7 +13,8 @@ from taskloom.domain.errors import BadInput
 from taskloom.journal import layout
 from taskloom.sdk import figures
 from taskloom.sdk.figures import Figure
-from taskloom.sdk.reporting import Reports, now, text
+from taskloom.sdk.reporting import now, text
+from taskloom.sdk.samples import Samples
 from taskloom.sdk.tabular import table_content
 from taskloom.wire.records import Plotted
 
@@ -28,7 +29,7 @@ class SeriesInfo(NamedTuple):
     labels: Sequence[str] | None = None
 
 
-class Plots(Reports):
+class Plots(Samples):
     """The reports that are drawn."""
 
     def report_plotly(self, title: str, series: str, figure: Any, iteration: SupportsIndex | None = None) -> None:
@@ -244,6 +245,42 @@ class Plots(Reports):
             return figures.with_layout(made, comment, extra_layout)
 
         self._plot(title, series, iteration, "scatter3d", figure)
+
+    def report_matplotlib_figure(
+        self,
+        title: str,
+        series: str,
+        figure: Any,
+        iteration: SupportsIndex | None = None,
+        report_image: bool = False,
+        report_interactive: bool = True,
+    ) -> None:
+        """A figure of Matplotlib, its axes, or `pyplot` for the current one.
+
+        As an interactive plot where plotly can show the same, else as a picture among the plots; always as a picture
+        with `report_interactive=False` or `Logger.matplotlib_force_report_non_interactive(True)`. report_image: as a
+        debug sample instead.
+        """
+        with self._telling("figure", title, series):
+            from taskloom.sdk import drawn_figures
+
+            drawn = drawn_figures.figure_of(figure)
+            if drawn is None:
+                raise BadInput(f"expected a figure of Matplotlib, got {type(figure).__name__}")
+            if report_image:
+                picture = drawn_figures.png_of_figure(drawn)
+                self._keep(title, series, iteration, iter([picture]), ".png", None)
+                return
+            interactive = report_interactive and not self.choices.only_images
+            self.report_drawn(
+                title, series, iteration, *drawn_figures.plot_of_figure(drawn, str(title), interactive)
+            )
+
+    def report_drawn(
+        self, title: str, series: str, iteration: SupportsIndex | None, figure: Figure, kind: str
+    ) -> None:
+        """A figure in plotly's words that a binding has made; `kind` says of what."""
+        self._plot(title, series, iteration, kind, lambda: figure)
 
     # --- how ----------------------------------------------------------------------------------------------
 
