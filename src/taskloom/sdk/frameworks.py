@@ -53,6 +53,7 @@ TRIGGERS: dict[str, str] = {
     "tensorboardX": "tensorboardx",
     "matplotlib.figure": "matplotlib",
     "matplotlib.pyplot": "matplotlib",
+    "matplotlib_inline.backend_inline": "matplotlib",
 }
 
 # Those that a helper process of a worker's run has, too: edited values are for every rank.
