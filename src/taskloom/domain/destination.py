@@ -126,6 +126,14 @@ def normal_destination(wanted: str | bool | None) -> str:
     return text if text in {SERVER, NOWHERE} else parse_place(text).uri
 
 
+def uri_root(uri: str) -> str:
+    """The bucket, container or file system of an address, for people."""
+    try:
+        return parse_place(uri).root
+    except BadInput:
+        return uri
+
+
 # --- the layout below a destination ------------------------------------------------------------------------
 
 

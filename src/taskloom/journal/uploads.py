@@ -24,6 +24,7 @@ from taskloom.domain.errors import (
     DigestMismatch,
     Forbidden,
     NotFound,
+    ServerAway,
     StorageFull,
     TaskloomError,
     TooLarge,
@@ -242,10 +243,7 @@ class Uploads:
             reason, until = self._refused.get(root, ("", 0.0))
             if time.monotonic() < until:
                 return reason
-            storage = self._storage(place)
-            path = self.path(need)
-            if not storage.holds(place.key, file_size(path), need.digest):
-                storage.put(place.key, path, need.digest, need.media_type, lambda count: self._count(state, count))
+            put_at(self._storage(place), place, self.path(need), need, lambda count: self._count(state, count))
         except (Forbidden, NotFound, BadInput) as error:
             reason = error.message
         except (Unavailable, StorageFull) as error:
@@ -302,6 +300,54 @@ class Uploads:
             layout.write_whole(path, value)
         except OSError:
             pass  # only a bar is missing
+
+
+def put_at(
+    storage: Storage, place: Place, path: Path, need: Need, count: Callable[[int], None] = lambda _: None
+) -> None:
+    """Bytes that are there already are not sent again."""
+    if not storage.holds(place.key, file_size(path), need.digest):
+        storage.put(place.key, path, need.digest, need.media_type, count)
+
+
+def bring_now(record: Record, spool: Path, address: Address) -> Record:
+    """The bytes of one record brought while the caller waits; the record as it is to be sent then.
+
+    Raises Unavailable and the like when several tries did not help; the spooled file then stays.
+    """
+    need = need_of(record)
+    if need is None or not (spool / need.digest).exists():
+        return record
+    for pause in (1.0, 2.0, 4.0, 0.0):
+        try:
+            brought = _bring_once(record, need, spool / need.digest, address)
+        except (Unavailable, ServerAway, StorageFull):
+            if not pause:
+                raise
+            time.sleep(pause)
+        else:
+            (spool / need.digest).unlink(missing_ok=True)
+            return brought
+    raise AssertionError("the last try returns or raises")
+
+
+def _bring_once(record: Record, need: Need, path: Path, address: Address) -> Record:
+    from taskloom.journal.storage import open_storage
+
+    if need.uri:
+        try:
+            place = parse_place(need.uri)
+            put_at(open_storage(place), place, path, need)
+        except (Forbidden, NotFound, BadInput) as error:
+            record = diverted(record, Fallback(need.digest, error.message))
+        else:
+            return record
+    post = Post(address, timeout=TIMEOUT)
+    try:
+        post.put_file(path, need.digest)
+    finally:
+        post.close()
+    return record
 
 
 def diverted(record: Record, fallback: Fallback) -> Record:

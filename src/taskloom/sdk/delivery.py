@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from taskloom.journal import layout
 from taskloom.journal.reader import Reader
 from taskloom.journal.writer import Writer
+from taskloom.sdk.progress import UploadProgress, amount
 
 if TYPE_CHECKING:
     import subprocess
@@ -66,24 +67,33 @@ class Delivery:
         except (OSError, ValueError):
             pass  # the pipe is full (it will look anyway) or the companion is gone (wait notices)
 
-    def wait(self, writer: Writer, timeout: float) -> bool:
+    def wait(self, writer: Writer, timeout: float, *, while_moving: bool = False) -> bool:
         """Wait until the server has all that `writer` recorded; False when the time ran out first.
 
-        Pokes again after every look that found something new: what was written behind a cut needs another.
+        while_moving: the time begins anew whenever an upload has got on. Pokes again after every look that found
+        something new: what was written behind a cut needs another. A long wait for uploads is shown.
         """
-        end = time.monotonic() + timeout
+        begun = time.monotonic()
         pause = LOOK
         self.poke()
         self.elsewhere = layout.read_elsewhere(self.task_folder)
-        while not self.delivered(writer):
-            self.elsewhere = self.elsewhere or layout.read_elsewhere(self.task_folder)
-            left = end - time.monotonic()
-            gone = self._process is not None and self._process.poll() is not None
-            if left <= 0 or gone or self.refused(writer):
-                return self.delivered(writer)
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, LOOK_MOST)
-            self.poke()
+        progress = UploadProgress(self.task_folder)
+        seen: layout.Uploading | None = None
+        try:
+            while not self.delivered(writer):
+                self.elsewhere = self.elsewhere or layout.read_elsewhere(self.task_folder)
+                progress.look()
+                if while_moving and (now := layout.read_uploading(self.task_folder)) != seen:
+                    begun, seen = time.monotonic(), now
+                left = begun + timeout - time.monotonic()
+                gone = self._process is not None and self._process.poll() is not None
+                if left <= 0 or gone or self.refused(writer):
+                    return self.delivered(writer)
+                time.sleep(min(pause, left))
+                pause = min(pause * 1.5, LOOK_MOST)
+                self.poke()
+        finally:
+            progress.close()
         return True
 
     def delivered(self, writer: Writer) -> bool:
@@ -96,6 +106,11 @@ class Delivery:
     def fallbacks(self) -> dict[str, layout.Fallback]:
         """What a storage destination refused, by the address that was wanted; the server has it."""
         return layout.read_fallbacks(self.task_folder)
+
+    def uploading(self) -> str:
+        """What is on its way now, for people; empty when that is nothing."""
+        seen = layout.read_uploading(self.task_folder)
+        return f"{amount(seen.bytes - seen.sent)} of {seen.files} files" if seen is not None and seen.files else ""
 
     def last_note(self) -> str:
         """The last line of the shipper's log, without its time; empty when it had nothing to say."""

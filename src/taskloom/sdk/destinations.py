@@ -7,18 +7,17 @@ script stores itself goes to the Taskloom server, and what a framework saves by 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from taskloom.domain.destination import NOWHERE, SERVER, normal_destination, place_below, task_folder
 from taskloom.domain.errors import BadInput
+from taskloom.wire.configuration import setting
 
 if TYPE_CHECKING:
     from taskloom.sdk.recorder import Recorder
     from taskloom.wire.client import Address
 
 ASK_WAIT = 3.0  # seconds that a script waits for its project's destination, once
-ENV_DEFAULT = "TASKLOOM_DEFAULT_OUTPUT_URI"
 
 
 def chosen_destination(recorder: Recorder) -> str | None:
@@ -71,7 +70,7 @@ def ask_project(project: str, address: Address | None) -> str:
 
 
 def _by_settings() -> str:
-    return os.environ.get(ENV_DEFAULT, "").strip()
+    return str(setting("sdk.default_output_uri"))
 
 
 def _usable(recorder: Recorder, found: str) -> str:

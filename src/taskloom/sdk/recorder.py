@@ -64,8 +64,11 @@ class Recorder(Protocol):
         """Say something to the person at the script, the same sentence once."""
         ...
 
-    def wait_shipped(self, timeout: float) -> bool:
-        """Wait until the server has everything recorded so far; False when the time ran out first."""
+    def wait_shipped(self, timeout: float, *, while_moving: bool = False) -> bool:
+        """Wait until the server has everything recorded so far; False when the time ran out first.
+
+        while_moving: the time begins anew whenever an upload has got on.
+        """
         ...
 
     def document(self) -> Task:

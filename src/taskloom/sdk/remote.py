@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskloom.domain.destination import uri_root
 from taskloom.domain.errors import NotFound
 from taskloom.domain.task import Task
 from taskloom.journal import layout
@@ -22,7 +23,7 @@ from taskloom.sdk.session import required_address
 from taskloom.wire.connection import data_folder
 from taskloom.wire.messages import JournalBatch, TaskEditRequest
 from taskloom.wire.operations import DELETE_ARTIFACT, EDIT_TASK, GET_TASK, PUT_ARTIFACT, SHIP_JOURNAL
-from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, ModelStored, Record
+from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, Record
 
 if TYPE_CHECKING:
     from taskloom.sdk.weight_files import WeightFiles
@@ -74,36 +75,29 @@ class RemoteTask:
         self._task = task
 
     def record(self, record: Record) -> None:
-        match record:
+        match self._brought(record):
             case Edited(edit=edit):
                 self._task = self.client().call(EDIT_TASK, TaskEditRequest(edit=edit), task=self.id)
             case ArtifactStored(artifact=artifact):
-                self._bring(artifact.digest)
                 self.client().call(PUT_ARTIFACT, artifact, task=self.id)
                 self.reload()
             case ArtifactRemoved(name=name):
                 self.client().call(DELETE_ARTIFACT, task=self.id, name=name)
                 self.reload()
-            case _:
-                if isinstance(record, ModelStored):
-                    self._bring(record.model.digest)
+            case other:
                 # A writer that lives for one record: the same road as a running script's, applied once.
-                batch = JournalBatch(writer=uuid.uuid4().hex, events=[record])
+                batch = JournalBatch(writer=uuid.uuid4().hex, events=[other])
                 self.client().call(SHIP_JOURNAL, batch, task=self.id)
                 self.reload()
 
-    def _bring(self, digest: str) -> None:
-        path = self.spool / digest
-        if not digest or not path.exists():
-            return
-        from taskloom.journal.post import Post
+    def _brought(self, record: Record) -> Record:
+        """With its bytes where they belong, or with what a storage destination refused told once."""
+        from taskloom.journal.uploads import bring_now, need_of
 
-        post = Post(required_address())
-        try:
-            post.put_file(path, digest)
-        finally:
-            post.close()
-        path.unlink(missing_ok=True)
+        sent = bring_now(record, self.spool, required_address())
+        if sent != record and (need := need_of(record)) is not None:
+            self.tell(f"{uri_root(need.uri)} does not take files, they are kept on the Taskloom server")
+        return sent
 
     @property
     def weight_files(self) -> WeightFiles:
@@ -121,10 +115,10 @@ class RemoteTask:
     def tell(self, text: str) -> None:
         self._notices.once(text, text)
 
-    def wait_shipped(self, timeout: float) -> bool:
+    def wait_shipped(self, timeout: float, *, while_moving: bool = False) -> bool:
         if self._writer is None or self._delivery is None:
             return True
-        return self._delivery.wait(self._writer, timeout)
+        return self._delivery.wait(self._writer, timeout, while_moving=while_moving)
 
     @property
     def logger(self) -> Logger:
