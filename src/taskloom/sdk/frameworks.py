@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from taskloom.domain.task import TaskEdit
 from taskloom.sdk.binding import Binding, Hooks, Wanted
 from taskloom.sdk.imports import Imports, already_imported
-from taskloom.sdk.weights import Weights
 
 if TYPE_CHECKING:
     from taskloom.sdk.commandline import CommandLine
@@ -89,7 +88,7 @@ class Frameworks:
         self._line = line
         self._only = only
         self._switches = switches
-        self._weights = Weights(session)
+        self._weights = session.weights
         self._hooks: dict[str, Hooks] = {}
         self._states: dict[str, _State] = {}
         self._imports = Imports(TRIGGERS, self._install)
