@@ -203,3 +203,47 @@ def test_absl_flags_are_told_and_read_edited_values(bench: Bench, early: bool):
         "with FLAGS.classes=['2', '3'] FLAGS.layer=[5] FLAGS.note=None",
     ]
     assert bench.parameters(copy) == ABSL | {name: (text, ABSL[name][1]) for name, text in edits.items()}
+
+
+JSONARGPARSE = {
+    "Args/subcommand": ("train", "str"),
+    "Args/train.data": ("digits", "str"),
+    "Args/train.opt.lr": ("0.2", "float"),
+    "Args/train.opt.betas": ("[0.9, 0.99]", "list"),
+    "Args/train.model.class_path": ("__main__.Model", "str"),
+    "Args/train.model.init_args.width": ("8", "int"),
+    "Args/train.model.init_args.activation": ("", "none"),
+    "Args/train.epochs": ("5", "int"),
+}
+
+
+def test_jsonargparse_keys_are_told_and_read_edited_values(bench: Bench):
+    (bench.work / "train.yaml").write_text("epochs: 5\nopt:\n  lr: 0.3\n")
+    words = ["train", "--config", "train.yaml", "digits", "--opt.lr", "0.2", "--model.width", "8"]
+    task = bench.record(HERE / "jsonargparse_cli.py", *words, project="examples/jsonargparse")
+    assert bench.parameters(task) == {**JSONARGPARSE, "Args/train.config": ("train.yaml", "str")}
+    assert given(task) == {
+        "Args/subcommand",
+        "Args/train.config",
+        "Args/train.data",
+        "Args/train.opt.lr",
+        "Args/train.model.init_args.width",
+        "Args/train.epochs",
+    }
+    assert task.execution.arguments == ()
+
+    edits = {
+        "Args/train.data": "faces",
+        "Args/train.opt.betas": "[0.5, 0.6]",
+        "Args/train.model.init_args.width": "9",
+    }
+    copy = bench.clone(task, edits)
+    assert said(bench, copy, "train") == [
+        "train faces lr=0.2 betas=(0.5, 0.6) Model(width=9 activation=None) epochs=5"
+    ]
+    assert bench.parameters(copy) == {
+        **bench.parameters(task), **{name: (text, JSONARGPARSE[name][1]) for name, text in edits.items()}
+    }  # fmt: skip
+
+    other = bench.clone(task, {"Args/subcommand": "evaluate", "Args/evaluate.limit": "4"})
+    assert said(bench, other, "evaluate") == ["evaluate limit=4 labels=None"]

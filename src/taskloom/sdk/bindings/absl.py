@@ -32,14 +32,10 @@ class _Absl:
         """In place of `FlagValues.__call__`."""
         words, ours = argv, False
         with self._hooks.guard():
-            ours = (
-                values is self._flags.FLAGS
-                and isinstance(argv, list | tuple)
-                and len(cast("list[str]", argv)) > 0
-                and is_users_line(list(cast("list[str]", argv[1:])), "absl")
-            )
+            line: list[str] = list(argv) if isinstance(argv, list | tuple) else []  # pyright: ignore[reportUnknownArgumentType]
+            ours = values is self._flags.FLAGS and bool(line) and is_users_line(line[1:], "absl")
             if ours:
-                words = [argv[0], *self._edited(list(argv[1:])), *argv[1:]]
+                words = [line[0], *self._edited(line[1:]), *line[1:]]
         rest = original(values, words, *more, **named)
         if ours:
             with self._hooks.guard():
