@@ -192,10 +192,9 @@ class _Jsonargparse:
         while frame is not None:
             if frame.f_code.co_name in {"auto_cli", "CLI"} and "jsonargparse" in frame.f_code.co_filename:
                 found.append((frame.f_locals.get("parser"), frame.f_locals.get("cfg")))
-            own = frame.f_locals.get("self")
-            if own is not None and type(own).__name__.endswith("CLI"):  # LightningCLI and what derives from it
-                config = vars(own).get("config")
-                found.append((vars(own).get("parser"), config))
+            own: Any = frame.f_locals.get("self")
+            if type(own).__name__.endswith("CLI"):  # LightningCLI and what derives from it
+                found.append((getattr(own, "parser", None), getattr(own, "config", None)))
             if not is_installed(frame.f_code.co_filename):
                 found += self._pairs({**frame.f_globals, **frame.f_locals})
             frame = frame.f_back
