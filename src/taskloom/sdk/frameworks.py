@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from taskloom.domain.task import TaskEdit
 from taskloom.sdk.binding import Binding, Hooks, Wanted
 from taskloom.sdk.imports import Imports, already_imported
+from taskloom.sdk.weights import weights_of
 
 if TYPE_CHECKING:
     from taskloom.sdk.commandline import CommandLine
@@ -88,7 +89,7 @@ class Frameworks:
         self._line = line
         self._only = only
         self._switches = switches
-        self._weights = session.weights
+        self._weights = weights_of(session)
         self._hooks: dict[str, Hooks] = {}
         self._states: dict[str, _State] = {}
         self._imports = Imports(TRIGGERS, self._install)

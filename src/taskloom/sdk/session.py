@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -48,7 +48,6 @@ from taskloom.wire.records import (
 
 if TYPE_CHECKING:
     from taskloom.sdk.weight_files import WeightFiles
-    from taskloom.sdk.weights import Weights
     from taskloom.wire.send import Client
 
 OFFLINE_FOLDER = "offline"
@@ -143,7 +142,7 @@ class Session:
         self._outputs = False
         self._project_destination: str | None = None
         self._weight_files: WeightFiles | None = None
-        self._weights: Weights | None = None
+        self.weights: Any = None  # who is told of models that frameworks save and load: see `weights`
         self._watchers: list[Watcher] = []
         self._environment: dict[str, str | None] = {}
         self._capture: threading.Thread | None = None
@@ -260,15 +259,6 @@ class Session:
 
             self._client, self._pid = Client(required_address()), os.getpid()
         return self._client
-
-    @property
-    def weights(self) -> Weights:
-        """What is told of models that frameworks save and load."""
-        if self._weights is None:
-            from taskloom.sdk.weights import Weights
-
-            self._weights = Weights(self)
-        return self._weights
 
     def project_destination(self) -> str:
         """Asked once, when it is needed; what nobody can tell now is looked for in the settings instead."""

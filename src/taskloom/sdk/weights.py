@@ -225,6 +225,14 @@ class Weights:
         return None
 
 
+def weights_of(session: Session) -> Weights:
+    """The one of this session, made when it is asked for."""
+    if session.weights is None:
+        session.weights = Weights(session)
+    found: Weights = session.weights
+    return found
+
+
 def _address(path: str | Path) -> tuple[Path | None, str]:
     """Where it lies on this machine, if it does, and its address."""
     text = os.fspath(path)
