@@ -19,12 +19,12 @@ def main() -> None:
     rows = parser.parse_args().rows
 
     logger = Logger.current_logger()
-    frame = pd.DataFrame({"animal": ["cat", "dog", "owl", "fox"][:rows], "weight": [4.0, 9.5, 1.2, 6.1][:rows]})
+    animals = [("cat", 4.0, True), ("dog", 9.5, True), ("owl", 1.2, False), ("fox", 6.1, False)]
+    frame = pd.DataFrame(animals[:rows], columns=["animal", "weight", "tame"])
     frame.index.name = "number"
     logger.report_table("table", "pandas", iteration=0, table_plot=frame)
-    logger.report_table(
-        "table", "levels", iteration=0, table_plot=frame.set_index(["animal", "weight"], append=True)
-    )
+    levels = frame.set_index(["animal", "weight"], append=True)
+    logger.report_table("table", "levels", iteration=0, table_plot=levels)
     logger.report_table("table", "rows", iteration=0, table_plot=[["x", "y"], [1, "a"], [2, "b"]])
     logger.report_table("table", "columns", iteration=0, table_plot={"x": [1, 2], "y": ["a", "b"]})
 

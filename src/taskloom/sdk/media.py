@@ -70,8 +70,8 @@ def _array(image: Any) -> tuple[Any, bool]:
         image = image.numpy()
     try:
         array = numpy.asarray(image)
-    except (TypeError, ValueError) as error:  # rows of unequal length
-        raise BadInput(f"expected an image, got {type(image).__name__} ({error})") from None
+    except (TypeError, ValueError):
+        raise BadInput(f"expected an image, got {type(image).__name__} whose rows differ in length") from None
     if array.dtype.kind not in "biuf":
         what = f"an array of {array.dtype}" if array.ndim else type(image).__name__
         raise BadInput(f"expected an image: an array of numbers, a tensor or a Pillow image, got {what}")

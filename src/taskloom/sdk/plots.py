@@ -312,8 +312,11 @@ class Plots(Samples):
     ) -> None:
         with self._telling(kind, title, series):
             place = self._place(iteration)
-            made = figure()
-            drawn = made if isinstance(made, str) else figures.to_json(made)
+            try:
+                made = figure()
+                drawn = made if isinstance(made, str) else figures.to_json(made)
+            except RecursionError:
+                raise BadInput("the figure holds itself, or is nested too deeply") from None
             size = len(drawn.encode("utf-8", "surrogatepass")) if len(drawn) > MAX_FIGURE // 4 else len(drawn)
             if size > MAX_FIGURE:
                 raise BadInput(

@@ -103,7 +103,7 @@ def number(value: Any) -> float:
         raise BadInput(f"expected a number, got {type(value).__name__} ({error})") from None
 
 
-def whole(value: Any) -> int:
+def whole(value: Any, what: str = "iteration") -> int:
     """The int of a whole number; 3.0 is one, 3.5 and text are not."""
     try:
         return operator.index(value)
@@ -114,7 +114,7 @@ def whole(value: Any) -> int:
     except (TypeError, ValueError):
         found = math.nan
     if not found.is_integer():
-        raise BadInput(f"expected a whole number as iteration, got {type(value).__name__} {str(value)[:80]!r}")
+        raise BadInput(f"expected a whole number as {what}, got {type(value).__name__} {str(value)[:80]!r}")
     return int(found)
 
 

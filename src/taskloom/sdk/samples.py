@@ -110,7 +110,7 @@ class Samples(Reports):
     def set_default_debug_sample_history(self, max_history: int) -> None:
         """How many iterations of each title and series are kept when a report does not say; negative: all."""
         with self._notices.boundary("set_default_debug_sample_history"):
-            self._history = whole(max_history)
+            self._history = whole(max_history, "history")
 
     def get_default_debug_sample_history(self) -> int:
         return self._history
@@ -218,7 +218,7 @@ class Samples(Reports):
 
     def _kept(self, history: int | None) -> int:
         """How many iterations; 0 for all of them."""
-        return max(whole(self._history if history is None else history), 0)
+        return max(whole(self._history if history is None else history, "history"), 0)
 
     def _elsewhere(self, title: str, series: str, place: int, extension: str, kept: int) -> str:
         """The address at the destination; '' for the Taskloom server.
