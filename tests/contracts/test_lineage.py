@@ -11,11 +11,29 @@ from tests.conftest import House
 from tests.contracts.test_task_journals import upload
 from tests.journals import Run, fresh_id
 
-from taskloom.domain.artifact import Model, ModelLink
-from taskloom.domain.errors import BadInput
-from taskloom.wire.messages import Condition, ModelEdit, ModelQuery
-from taskloom.wire.operations import EDIT_MODEL, GET_MODEL, QUERY_MODELS
-from taskloom.wire.records import ModelStored, ModelUsed
+from taskloom.domain.artifact import Artifact, Model, ModelLink
+from taskloom.domain.errors import BadInput, NotFound
+from taskloom.wire.messages import (
+    Condition,
+    Lineage,
+    LineageQuery,
+    ModelEdit,
+    ModelQuery,
+    MoveRequest,
+    TaskClone,
+    TaskDelete,
+)
+from taskloom.wire.operations import (
+    CLONE_TASK,
+    DELETE_TASK,
+    EDIT_MODEL,
+    GET_MODEL,
+    MODEL_LINEAGE,
+    QUERY_MODELS,
+    RESET_TASK,
+    TASK_LINEAGE,
+)
+from taskloom.wire.records import ArtifactStored, ArtifactUsed, ModelStored, ModelUsed
 
 
 def print_of(data: bytes) -> str:
@@ -182,3 +200,165 @@ def test_a_field_that_no_model_has_is_refused(any_house: House) -> None:
     model = made(run)
     with pytest.raises(BadInput, match="has no 'weights'"):
         run.say(ModelStored(model=Model(model.id), changed=("weights",))).ship()
+
+
+# --- artifacts that were read -----------------------------------------------------------------------------
+
+
+def lineage(house: House, task: Run | None = None, model: str = "", **asked: Any) -> Lineage:
+    query = LineageQuery(**asked)
+    if task is not None:
+        return house.client.call(TASK_LINEAGE, query=query, task=task.task)
+    return house.client.call(MODEL_LINEAGE, query=query, model=model)
+
+
+def reads(run: Run, source: Run, name: str) -> Run:
+    run.say(ArtifactUsed(task=source.task, name=name, time=time.time())).ship()
+    return run
+
+
+def arrows(found: Lineage) -> set[str]:
+    """`data -read table-> train`"""
+    names = {node.id: node.name for node in found.nodes}
+    return {f"{names[e.source]} -{e.relation} {e.name}-> {names[e.target]}" for e in found.edges}
+
+
+def steps(found: Lineage) -> dict[str, int]:
+    return {node.name: node.steps for node in found.nodes}
+
+
+def data_to_evaluation(house: House) -> tuple[Run, Run, Model, Run]:
+    """A table, a model trained with it, an evaluation of the model that reads the table as well."""
+    data = Run(house.client).open(name="data")
+    data.say(ArtifactStored(artifact=Artifact("table", digest=upload(house, b"1,2,3")))).ship()
+    train = reads(Run(house.client).open(name="train"), data, "table")
+    model = made(train, "net", uri="file:///net.pt", fingerprint=print_of(b"net"), framework="PyTorch")
+    evaluate = Run(house.client).open(name="evaluate").say(used(print_of(b"net"), "file:///x.pt", "x"))
+    reads(evaluate, data, "table")
+    return data, train, model, evaluate
+
+
+def test_lineage_is_walked_both_ways(any_house: House) -> None:
+    data, train, model, evaluate = data_to_evaluation(any_house)
+    ways = {"data -read table-> train", "train -made net-> net", "net -loaded x-> evaluate"}
+    direct = "data -read table-> evaluate"
+    assert arrows(lineage(any_house, data)) == {*ways, direct}
+    assert arrows(lineage(any_house, train)) == ways
+    assert arrows(lineage(any_house, model=model.id)) == ways
+    assert arrows(lineage(any_house, evaluate)) == {*ways, direct}
+    assert steps(lineage(any_house, data)) == {"data": 0, "train": 1, "net": 2, "evaluate": 1}
+    assert steps(lineage(any_house, train)) == {"train": 0, "data": -1, "net": 1, "evaluate": 2}
+    assert steps(lineage(any_house, model=model.id)) == {"net": 0, "train": -1, "data": -2, "evaluate": 1}
+    assert steps(lineage(any_house, evaluate)) == {"evaluate": 0, "data": -1, "net": -1, "train": -2}
+
+
+def test_a_node_tells_what_it_is_and_an_edge_which_bytes_were_read(any_house: House) -> None:
+    data, train, model, _ = data_to_evaluation(any_house)
+    found = lineage(any_house, model=model.id)
+    assert (found.root, found.complete) == (model.id, True)
+    nodes = {node.name: node for node in found.nodes}
+    assert found.nodes[0].name == "net"
+    net, task = nodes["net"], nodes["train"]
+    assert (net.kind, net.id, net.project, net.type, net.gone) == ("model", model.id, "tests", "PyTorch", False)
+    assert (task.kind, task.id, task.project, task.type) == ("task", train.task, "tests", "training")
+    assert task.status == "running"
+    (edge,) = [edge for edge in found.edges if edge.relation == "read"]
+    assert (edge.source, edge.target, edge.digest) == (data.task, train.task, hashlib.sha256(b"1,2,3").hexdigest())
+
+
+def test_one_direction_only(any_house: House) -> None:
+    _, train, _, _ = data_to_evaluation(any_house)
+    assert steps(lineage(any_house, train, direction="upstream")) == {"train": 0, "data": -1}
+    assert steps(lineage(any_house, train, direction="downstream")) == {"train": 0, "net": 1, "evaluate": 2}
+
+
+def test_clones_and_models_made_from_models_belong_to_it(any_house: House) -> None:
+    first = Run(any_house.client).open(name="first")
+    base = made(first, "base")
+    first.end().ship()
+    clone = any_house.client.call(CLONE_TASK, TaskClone(name="clone"), task=first.task)
+    tuner = Run(any_house.client).open(name="tuner")
+    made(tuner, "tuned", parent=base.id)
+    assert arrows(lineage(any_house, first, direction="downstream")) == {
+        "first -made base-> base",
+        "first -parent -> clone",
+        "base -parent -> tuned",
+    }
+    back = any_house.client.call(TASK_LINEAGE, query=LineageQuery(), task=clone.id)
+    assert arrows(back) == {"first -parent -> clone"}
+
+
+def test_circles_end(any_house: House) -> None:
+    one, two = Run(any_house.client).open(name="one"), Run(any_house.client).open(name="two")
+    for run in (one, two):
+        run.ship()
+    reads(one, two, "b")
+    reads(two, one, "a")
+    assert arrows(lineage(any_house, one)) == {"one -read a-> two", "two -read b-> one"}
+
+
+def test_what_was_deleted_is_told_as_gone(any_house: House) -> None:
+    data, train, model, evaluate = data_to_evaluation(any_house)
+    any_house.client.call(DELETE_TASK, query=TaskDelete(force=True), task=data.task)
+    found = lineage(any_house, train)
+    gone = {node.id: (node.kind, node.gone) for node in found.nodes if node.gone}
+    assert gone == {data.task: ("task", True)}
+    any_house.client.call(DELETE_TASK, query=TaskDelete(force=True), task=train.task)
+    left = lineage(any_house, evaluate)  # its model is used, so it stays; who made it is gone
+    assert {n.id: n.gone for n in left.nodes} == {
+        evaluate.task: False,
+        data.task: True,
+        model.id: False,
+        train.task: True,
+    }
+    with pytest.raises(NotFound):
+        lineage(any_house, train)
+
+
+def test_a_reset_forgets_what_was_read_and_a_clone_has_read_nothing(any_house: House) -> None:
+    data, train, _, _ = data_to_evaluation(any_house)
+    train.end().ship()
+    clone = any_house.client.call(CLONE_TASK, TaskClone(), task=train.task)
+    upstream = any_house.client.call(
+        TASK_LINEAGE, query=LineageQuery(depth=1, direction="upstream"), task=clone.id
+    )
+    assert [e.relation for e in upstream.edges] == ["parent"]
+    any_house.client.call(RESET_TASK, MoveRequest(), task=train.task)
+    assert lineage(any_house, train, direction="upstream").edges == []
+    assert "train" not in steps(lineage(any_house, data))
+
+
+def test_bounds_cut_it_and_say_so(any_house: House) -> None:
+    first = Run(any_house.client).open(name="first")
+    first.end().ship()
+    for _ in range(12):
+        any_house.client.call(CLONE_TASK, TaskClone(), task=first.task)
+    cut = lineage(any_house, first, limit=5)
+    assert (len(cut.nodes), len(cut.edges), cut.complete) == (5, 4, False)
+    assert lineage(any_house, first, limit=13).complete
+    chain = Run(any_house.client).open(name="chain 0")
+    chain.ship()
+    for number in range(1, 5):
+        chain = reads(Run(any_house.client).open(name=f"chain {number}"), chain, "x")
+    near = lineage(any_house, chain, depth=2)
+    assert (steps(near), near.complete) == ({"chain 4": 0, "chain 3": -1, "chain 2": -2}, False)
+    assert lineage(any_house, chain, depth=4).complete
+    for wrong in ({"depth": 0}, {"depth": 101}, {"limit": 0}, {"limit": 1001}):
+        with pytest.raises(BadInput):
+            lineage(any_house, first, **wrong)  # type: ignore[arg-type]
+
+
+def test_reading_ones_own_artifact_or_again_adds_nothing(any_house: House) -> None:
+    data, train, _, _ = data_to_evaluation(any_house)
+    reads(reads(train, data, "table"), train, "own")
+    assert arrows(lineage(any_house, train, direction="upstream")) == {"data -read table-> train"}
+
+
+@pytest.mark.parametrize(
+    "record", [ArtifactUsed(task="no id", name="a", time=1.0), ArtifactUsed(task="a" * 32, name="", time=1.0)]
+)
+def test_a_use_that_cannot_be_meant_is_refused(any_house: House, record: ArtifactUsed) -> None:
+    run = Run(any_house.client).open()
+    run.ship()
+    with pytest.raises(BadInput):
+        run.say(record).ship()

@@ -11,14 +11,28 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, Protocol, cast
 
+from taskloom.domain.destination import place_below, task_folder
+from taskloom.domain.task import Task
 from taskloom.sdk.fingerprints import PIECE, Lying
 
-if TYPE_CHECKING:
-    from taskloom.sdk.recorder import Recorder
-
 KIND = "models"  # the folder below a task's in a destination
+
+
+class Owner(Protocol):
+    """What has to be known of the task here; every `Recorder` is one."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def project_name(self) -> str: ...
+
+    @property
+    def spool(self) -> Path: ...
+
+    def document(self) -> Task: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class WeightFiles:
         self._places: dict[str, str] = {}  # the model that has a name below a destination
 
     def store(
-        self, recorder: Recorder, model: str, lying: Lying, destination: str, filename: str = ""
+        self, owner: Owner, model: str, lying: Lying, destination: str, filename: str = ""
     ) -> dict[str, Any]:
         """Copy the files into the spool; several as a zip file. Gives the fields of the model that name them.
 
@@ -46,18 +60,18 @@ class WeightFiles:
         from taskloom.sdk.serialise import spooled
 
         name = filename or (lying.path.name if lying.single else f"{lying.path.name}.zip")
-        with spooled(recorder.spool) as (out, finish):
+        with spooled(owner.spool) as (out, finish):
             if lying.single:
                 _copy(lying.path, out)
             else:
                 pack(lying.members, cast("IO[bytes]", out))
             digest, size = finish()
         with contextlib.suppress(OSError):
-            path = recorder.spool / digest
+            path = owner.spool / digest
             self._copies.setdefault(model, []).append(_Copy(path, path.stat().st_ino))
         if not destination:
             return {"digest": digest, "size": size, "filename": name, "uri": "", "fingerprint": ""}
-        uri = self._place(recorder, model, destination, name)
+        uri = self._place(owner, model, destination, name)
         return {"digest": "", "size": size, "filename": name, "uri": uri, "fingerprint": digest}
 
     def recorded(self, model: str) -> None:
@@ -72,17 +86,15 @@ class WeightFiles:
         if copies:
             self._copies[model] = newest
 
-    def _place(self, recorder: Recorder, model: str, destination: str, filename: str) -> str:
+    def _place(self, owner: Owner, model: str, destination: str, filename: str) -> str:
         """Two models of one file name do not overwrite one another."""
-        from taskloom.sdk.destinations import place
-
-        document = recorder.document()
+        folder = task_folder(destination, owner.project_name, owner.document().name, owner.id)
         path = PurePosixPath(filename)
         number, name = 1, filename
         while self._places.setdefault(f"{destination}/{name}", model) != model:
             number += 1
             name = f"{path.stem}-{number}{path.suffix}"
-        return place(destination, recorder.project_name, document.name, recorder.id, KIND, name)
+        return place_below(folder, KIND, name)
 
 
 def _copy(path: Path, out: Any) -> None:

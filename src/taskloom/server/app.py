@@ -34,6 +34,8 @@ from taskloom.server.compat.clearml.tokens import Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus, Subscription
+from taskloom.server.lineage.routes import handlers as lineage_handlers
+from taskloom.server.lineage.service import LineageService
 from taskloom.server.metrics.routes import handlers as metrics_handlers
 from taskloom.server.metrics.service import MetricsService
 from taskloom.server.migrations import prepare
@@ -101,6 +103,7 @@ class House:
             metrics_handlers(metrics),
             artifact_handlers(artifacts),
             task_handlers(tasks),
+            lineage_handlers(LineageService(self.main)),
             queue_handlers(queues),
         )
 

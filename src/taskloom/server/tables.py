@@ -190,7 +190,7 @@ models = Table(
     Column("uri", Text, nullable=False, default=""),
     Column("user", Text, nullable=False, default=""),
     Column("comment", Text, nullable=False, default=""),
-    Column("parent", String(32), nullable=False, default=""),
+    Column("parent", String(32), nullable=False, default="", index=True),
     Column("iteration", BigInteger),
     Column("published", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),

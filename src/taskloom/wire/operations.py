@@ -323,6 +323,24 @@ DELETE_MODEL = _act(
     query=m.ModelDelete,
 )
 
+# Lineage
+TASK_LINEAGE = _get(
+    "task_lineage",
+    "/api/tasks/{task}/lineage",
+    m.Lineage,
+    "lineage",
+    "What a task came from and what came of it: models, artifacts that were read, tasks",
+    query=m.LineageQuery,
+)
+MODEL_LINEAGE = _get(
+    "model_lineage",
+    "/api/models/{model}/lineage",
+    m.Lineage,
+    "lineage",
+    "What a model came from and what came of it",
+    query=m.LineageQuery,
+)
+
 # Queues and workers
 LIST_QUEUES = _get("list_queues", "/api/queues", m.QueueList, "queues", "Queues with what waits and runs")
 CREATE_QUEUE = _send("POST", "create_queue", "/api/queues", m.QueueCreate, Queue, "queues", "Make a queue")

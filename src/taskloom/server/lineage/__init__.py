@@ -1,0 +1,1 @@
+"""What came from what: tasks, models and artifacts, walked both ways."""
