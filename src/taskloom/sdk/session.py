@@ -38,6 +38,7 @@ from taskloom.wire.connection import find_address
 from taskloom.wire.records import (
     ArtifactRemoved,
     ArtifactStored,
+    ArtifactUsed,
     Edited,
     Ended,
     ModelStored,
@@ -142,6 +143,7 @@ class Session:
         self._outputs = False
         self._project_destination: str | None = None
         self._weight_files: WeightFiles | None = None
+        self._artifacts_used: set[tuple[str, str, str]] = set()
         self.weights: Any = None  # who is told of models that frameworks save and load: see `weights`
         self._watchers: list[Watcher] = []
         self._environment: dict[str, str | None] = {}
@@ -249,6 +251,12 @@ class Session:
             self._note_outputs()
         elif isinstance(record, ModelUsed):
             self.loaded_models = True
+
+    def use_artifact(self, task: str, name: str, digest: str) -> None:
+        """This run read an artifact of another task; told once."""
+        if task != self.id and (task, name, digest) not in self._artifacts_used and not self.closed:
+            self._artifacts_used.add((task, name, digest))
+            self.record(ArtifactUsed(task=task, name=name, time=time.time()))
 
     def edit(self, edit: TaskEdit) -> None:
         self.record(Edited(edit=edit, time=time.time()))
