@@ -330,10 +330,10 @@ def _replace_content(config: Any, text: str) -> None:
             if key not in values:
                 del target[key]
         for key, value in values.items():
-            node = target._get_node(key) if key in target.keys() else None  # noqa: SIM118 - a missing value is a key
+            node: Any = target._get_node(key) if key in target.keys() else None  # noqa: SIM118 - a missing value is a key
             if value == "???" and node is not None:
                 continue
-            if isinstance(value, dict) and omega.is_dict(node) and not node._is_none():
+            if isinstance(value, dict) and node is not None and omega.is_dict(node) and not node._is_none():
                 put(node, cast("dict[str, Any]", value))
             else:
                 target[key] = value

@@ -13,6 +13,7 @@ import json
 import sys
 import threading
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from types import FrameType, ModuleType
 from typing import Any, cast
@@ -74,7 +75,10 @@ class _Jsonargparse:
 
     def _read(self, parser: Any, result: Any) -> dict[str, Parameter]:
         """Every key with its value as the parser itself would write it to a file."""
-        written = self._dump(parser, result)
+        try:
+            written: Any = self._dump(parser, result)
+        except (TypeError, ValueError, KeyError, ArgumentError):
+            written = None  # defaults of a parser whose command is required
         actions = dict(_actions(parser, result))
         found: dict[str, Parameter] = {}
         for name, value in result.items():
@@ -85,7 +89,7 @@ class _Jsonargparse:
             elif action is not None and _is_command(action):
                 found[name] = Parameter(str(value), "str", "which command runs", given=True)
             else:
-                there, plain = _look_up(written, name)
+                there, plain = _look_up(written, name) if written is not None else (True, value)
                 if there:
                     found[name] = encode(plain, _help(action))
         return found
