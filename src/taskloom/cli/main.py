@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "worker": Entry("worker", "worker"),
     "agent": Entry("worker", "worker", hidden=True),
     "task": Entry("task", "app"),
+    "model": Entry("model", "app"),
     "queue": Entry("queue", "app"),
     "project": Entry("project", "app"),
     "journal": Entry("journal", "app"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taskloom.cli import artifacts, changes, compare, connect, curves, details, follow, search, verify
+from taskloom.cli import artifacts, changes, compare, connect, curves, details, follow, lineage, search, verify
 from taskloom.cli.connect import TaskReference
 from taskloom.cli.output import JsonFlag, YesFlag, confirm, hint, print_json, say, short
 from taskloom.domain.status import Status
@@ -24,6 +24,7 @@ app.command("list")(search.list_tasks)
 app.command("show")(details.show_task)
 app.command("compare")(compare.compare)
 app.command("verify")(verify.verify_task)
+app.command("lineage")(lineage.show_lineage)
 app.command("create")(changes.create_task)
 app.command("set")(changes.set_task)
 app.command("logs")(follow.show_logs)
