@@ -45,6 +45,12 @@ def folder_members(folder: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
+def direct_members(folder: Path) -> list[tuple[str, Path]]:
+    """Names and files that lie directly in a folder, sorted."""
+    root = folder.resolve()
+    return sorted((file.name, file) for file in folder.iterdir() if file.is_file() and _is_inside(file, root))
+
+
 def matching_members(pattern: str) -> list[tuple[str, Path]]:
     """What a wildcard path names, each by its path below the part without wildcards."""
     parts = Path(pattern).parts

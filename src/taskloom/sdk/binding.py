@@ -12,6 +12,9 @@ that every hook keeps, whoever wrote it:
 
 Where a framework's function calls another one that is hooked too (a trainer that calls `torch.save`), only the
 outermost is told: see `outermost`.
+
+A function of a module is replaced in that module, in the one where it is defined (it could not be pickled else), and
+in the script's own modules that imported it by name before: `from joblib import dump`.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
@@ -34,10 +38,12 @@ if TYPE_CHECKING:
     from taskloom.sdk.session import Session
     from taskloom.sdk.weights import Weights
 
+Made = TypeVar("Made")
 Then = Callable[..., None]
 Around = Callable[..., Any]
 _KINDS: tuple[Any, ...] = (staticmethod, classmethod)
 Wanted = bool | str | Sequence[str]
+Switches = bool | Mapping[str, Wanted]
 
 _inside = threading.local()  # how deep this thread is in hooked functions that save or load
 
@@ -69,6 +75,7 @@ class _Replaced:
     ours: Any
     before: Any
     inherited: bool  # the owner itself did not have it
+    turn: int
 
 
 @dataclass(eq=False)
@@ -80,8 +87,12 @@ class Hooks:
     weights: Weights
     line: CommandLine
     wanted: Wanted = True  # False never gets here; text or a list: wildcards of model files
+    switches: Switches = True  # of all bindings: joblib's files are those of scikit-learn, XGBoost ...
     faulty: Callable[[str, str], None] = lambda _name, _fault: None
     active: bool = True
+    _turn: int = 0
+    _script: list[dict[str, Any]] | None = None
+    _shared: dict[Any, Any] = field(default_factory=dict[Any, Any])
     _replaced: list[_Replaced] = field(default_factory=list[_Replaced])
     _undoing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
@@ -91,12 +102,13 @@ class Hooks:
     def logger(self) -> Logger:
         return self.session.logger
 
-    def wants_file(self, path: str | Path) -> bool:
-        """Whether models of this file are recorded: `auto_connect_frameworks={'pytorch': ['*.pt']}`."""
-        if isinstance(self.wanted, bool):
-            return self.wanted
-        patterns = [self.wanted] if isinstance(self.wanted, str) else self.wanted
-        return any(fnmatch(str(path), one) or fnmatch(Path(path).name, one) for one in patterns)
+    def wants_file(self, path: str | Path, switch: str = "") -> bool:
+        """Whether models of this file are recorded: `auto_connect_frameworks={'pytorch': ['*.pt']}`.
+
+        switch: another one that has a say, too.
+        """
+        both = (self.wanted, wanted_by(self.switches, switch) if switch else True)
+        return all(_fits(path, wanted) for wanted in both)
 
     def report_parameters(self, section: str, found: Mapping[str, Parameter]) -> None:
         from taskloom.domain.task import TaskEdit
@@ -118,7 +130,8 @@ class Hooks:
             self.session.notices.once(
                 ("binding", self.name), f"what {self.name} did was not recorded: {fault} (the script goes on)"
             )
-            self.faulty(self.name, fault)
+            with self.session.notices.boundary(f"the fault of {self.name} could not be recorded"):
+                self.faulty(self.name, fault)
 
     # --- replacing functions ------------------------------------------------------------------------------
 
@@ -143,7 +156,7 @@ class Hooks:
 
         self.around(owner, name, around)
 
-    def outermost(self, owner: Any, name: str, then: Then) -> None:
+    def outermost(self, owner: Any, name: str, then: Then, also: Sequence[Any] = ()) -> None:
         """As `after`, but only where no other function hooked so is running in this thread: for what saves or
         loads models, since frameworks save through one another.
         """
@@ -156,28 +169,60 @@ class Hooks:
                     then(result, *args, **kwargs)
             return result
 
-        self.around(owner, name, around)
+        self.around(owner, name, around, also)
 
     def around(self, owner: Any, name: str, wrapper: Around, also: Sequence[Any] = ()) -> None:
         """Replace `owner.name` by what calls `wrapper(original, *args, **kwargs)`, which must call `original` once and
         guard what it does besides. For where arguments or results have to change. `original` of a method is a
         function that takes the object first. also: modules that hold the same function under the same name, since
-        they imported it; all get one and the same, or it could not be pickled any more.
+        they imported it; all get one and the same.
         """
-        held = inspect.getattr_static(owner, name)
-        kind: Any = next((one for one in _KINDS if isinstance(held, one)), None)
+        held: Any = inspect.getattr_static(owner, name)
+        kind: Any = held.__class__ if isinstance(held, _KINDS) else None  # Lightning has a class of its own
         original: Any = held.__func__ if kind else held
 
         @functools.wraps(original)
         def ours(*args: Any, **kwargs: Any) -> Any:
             return wrapper(original, *args, **kwargs) if self.active else original(*args, **kwargs)
 
-        put: Any = kind(ours) if kind else ours
-        for one in (owner, *also):
-            if one is owner or inspect.getattr_static(one, name, None) is held:
-                own: Mapping[str, Any] = getattr(one, "__dict__", {})
-                self._replaced.append(_Replaced(one, name, put, held, name not in own))
-                setattr(one, name, put)
+        self.replace(owner, name, kind(ours) if kind else ours, also)
+
+    def replace(self, owner: Any, name: str, ours: Any, also: Sequence[Any] = ()) -> None:
+        """Put `ours` in the place of `owner.name`, until `undo`; it has to ask `active` itself. also: as of `around`."""
+        held = inspect.getattr_static(owner, name)
+        if any(one.ours is held and one.turn != self._turn for one in self._replaced):
+            return  # the module was imported again, and got what hangs elsewhere already
+        places = [(owner, name), *((one, name) for one in also)]
+        if isinstance(owner, ModuleType):
+            places += _home(held)
+        for place, attribute in places:
+            if inspect.getattr_static(place, attribute, None) is held:
+                inherited = attribute not in getattr(place, "__dict__", {})
+                setattr(place, attribute, ours)
+                self._replaced.append(_Replaced(place, attribute, ours, held, inherited, self._turn))
+        if isinstance(owner, ModuleType):
+            self._swap_in_script(held, ours)
+
+    def _swap_in_script(self, old: Any, new: Any) -> None:
+        """In the script's own modules, under whatever name they imported it."""
+        if self._script is None:
+            from taskloom.sdk.capture.whose import users_names
+
+            self._script = users_names()
+        for names in self._script:
+            for name in [one for one, value in names.items() if value is old]:
+                names[name] = new
+
+    def shared(self, make: Callable[[Hooks], Made]) -> Made:
+        """What a binding of several modules keeps for all of them: made when it is first asked for."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        return self._shared[make]
+
+    def begin(self) -> None:
+        """A module comes to be hooked: for the first time, or again since it was reloaded."""
+        self._turn += 1
+        self._script = None
 
     def on_undo(self, undo: Callable[[], None]) -> None:
         """For what is not a replaced function: a registered callback, an environment variable."""
@@ -188,7 +233,10 @@ class Hooks:
         for undo in reversed(self._undoing):
             with self.guard():
                 undo()
+        self._script = None
         for one in reversed(self._replaced):
+            if isinstance(one.owner, ModuleType):
+                self._swap_in_script(one.ours, one.before)  # what they imported since, too
             if inspect.getattr_static(one.owner, one.name, None) is not one.ours:
                 continue  # somebody hooked on top of us; ours is inactive now
             if one.inherited:
@@ -197,6 +245,26 @@ class Hooks:
                 setattr(one.owner, one.name, one.before)
         self._replaced.clear()
         self._undoing.clear()
+        self._script = None
+
+
+def wanted_by(switches: Switches, name: str) -> Wanted:
+    return switches if isinstance(switches, bool) else switches.get(name, True)
+
+
+def _fits(path: str | Path, wanted: Wanted) -> bool:
+    if isinstance(wanted, bool):
+        return wanted
+    patterns = [wanted] if isinstance(wanted, str) else wanted
+    return any(fnmatch(str(path), one) or fnmatch(Path(path).name, one) for one in patterns)
+
+
+def _home(function: Any) -> Iterator[tuple[Any, str]]:
+    """The module that defines a function, which is where pickle looks for it."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    name = getattr(function, "__qualname__", "")
+    if module is not None and inspect.getattr_static(module, name, None) is function:
+        yield module, name
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PIECE = 1 << 20
@@ -26,33 +26,41 @@ State = tuple[tuple[str, int, int, int], ...]
 
 @dataclass(frozen=True)
 class Lying:
-    """Files as they lay at a path when somebody looked. Of a single file the one member has its name."""
+    """Files as they lay at a path when somebody looked. Of a single file the one member has its name.
+
+    flat: of a folder, only the files that lie directly in it were looked at.
+    """
 
     path: Path
     single: bool
     members: tuple[tuple[str, Path], ...]
     state: State
+    flat: bool = False
 
     @property
     def size(self) -> int:
         return sum(size for _, size, _, _ in self.state)
 
 
-def look_at(path: Path) -> Lying | None:
-    """None when nothing that has bytes lies there."""
+def look_at(path: Path, flat: bool = False) -> Lying | None:
+    """None when nothing that has bytes lies there. flat: of a folder, only the files directly in it."""
     try:
         if path.is_file():
             return _seen(path, True, [(path.name, path)])
         if path.is_dir():
-            from taskloom.sdk.archives import folder_members
+            from taskloom.sdk.archives import direct_members, folder_members
 
-            members = [(name, file) for name, file in folder_members(path) if not name.endswith("/")]
+            members = [
+                (name, file)
+                for name, file in (direct_members(path) if flat else folder_members(path))
+                if not name.endswith("/")
+            ]
         else:
             start = f"{path.name}."
             members = sorted(
                 (f.name, f) for f in path.parent.iterdir() if f.name.startswith(start) and f.is_file()
             )
-        return _seen(path, False, members) if members else None
+        return replace(_seen(path, False, members), flat=flat) if members else None
     except OSError:
         return None
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.task import TaskEdit
-from taskloom.sdk.binding import Binding, Hooks, Wanted
+from taskloom.sdk.binding import Binding, Hooks, Switches, wanted_by
 from taskloom.sdk.imports import Imports, already_imported
 from taskloom.sdk.weights import weights_of
 
 if TYPE_CHECKING:
     from taskloom.sdk.commandline import CommandLine
     from taskloom.sdk.session import Session
-
-Switches = bool | Mapping[str, Wanted]
 
 # The module whose import loads a binding, and the binding's file. A file may stand behind several modules.
 TRIGGERS: dict[str, str] = {
@@ -33,10 +30,17 @@ TRIGGERS: dict[str, str] = {
     "jsonargparse": "jsonargparse",
     "hydra._internal.hydra": "hydra",
     "torch": "pytorch",
+    "torch.onnx": "pytorch",
+    "safetensors": "safetensors",
     "safetensors.torch": "safetensors",
     "safetensors.numpy": "safetensors",
+    "safetensors.tensorflow": "safetensors",
+    "safetensors.flax": "safetensors",
+    "safetensors.mlx": "safetensors",
     "lightning.pytorch.trainer.trainer": "lightning",
     "pytorch_lightning.trainer.trainer": "lightning",
+    "lightning.fabric.fabric": "lightning",
+    "lightning_fabric.fabric": "lightning",
     "keras": "keras",
     "tensorflow": "tensorflow",
     "joblib": "joblib",
@@ -46,6 +50,9 @@ TRIGGERS: dict[str, str] = {
     "fastai.learner": "fastai",
     "megengine": "megengine",
     "transformers.modeling_utils": "transformers",
+    "transformers.tokenization_utils_base": "transformers",
+    "transformers.processing_utils": "transformers",
+    "transformers.trainer": "transformers",
     "tensorboard.summary.writer.event_file_writer": "tensorboard",
     "torch.utils.tensorboard.writer": "tensorboard",
     "tensorflow.python.ops.summary_ops_v2": "tensorboard",
@@ -94,7 +101,6 @@ class Frameworks:
         self._states: dict[str, _State] = {}
         self._imports = Imports(TRIGGERS, self._install)
         self._lock = threading.RLock()
-        self._installed: set[str] = set()
 
     def start(self) -> None:
         """Hook what is imported already, and what will be."""
@@ -115,16 +121,13 @@ class Frameworks:
     # --- installing ---------------------------------------------------------------------------------------
 
     def _install(self, name: str, module: ModuleType) -> None:
-        """Never raises: it runs inside the script's own import."""
+        """Never raises: it runs inside the script's own import. A module that is reloaded comes here again."""
         file = TRIGGERS[name]
         if self._only is not None and file not in self._only:
             return
         with self._lock, self._session.notices.boundary(f"{file} could not be hooked"):
-            if name in self._installed:
-                return
-            self._installed.add(name)
             binding: Binding = importlib.import_module(f"taskloom.sdk.bindings.{file}").BINDING
-            wanted = _wanted(self._switches, binding.switch)
+            wanted = wanted_by(self._switches, binding.switch)
             if wanted is False:
                 return
             state = self._states.setdefault(file, _State(_version(binding.package, module), binding.hooks))
@@ -133,8 +136,9 @@ class Frameworks:
                 self._tell()
                 return
             hooks = self._hooks.setdefault(
-                file, Hooks(self._session, file, self._weights, self._line, wanted, self._faulty)
+                file, Hooks(self._session, file, self._weights, self._line, wanted, self._switches, self._faulty)
             )
+            hooks.begin()
             with hooks.guard():
                 binding.install(hooks, module)
             self._tell()
@@ -149,12 +153,6 @@ class Frameworks:
         if not self._session.closed and self._session.owner:
             told = {file: state.told() for file, state in sorted(self._states.items())}
             self._session.edit(TaskEdit(runtime={"bindings": told}))
-
-
-def _wanted(switches: Switches, name: str) -> Wanted:
-    if isinstance(switches, bool):
-        return switches
-    return switches.get(name, True)
 
 
 def _version(package: str, module: ModuleType) -> str:

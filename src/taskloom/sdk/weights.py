@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FINISH = 5.0  # seconds that the end of a script may take for fingerprints
 LONGEST_NAME = 1000
+REMOVED = "removed"  # system tag of a model whose file its framework deleted
 
 
 @dataclass
@@ -67,13 +68,17 @@ class Weights:
         design: str | Mapping[str, Any] | None = None,
         labels: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        flat: bool = False,
     ) -> None:
-        """A file or folder was written. name: by default the task's and the file's; iteration: the newest reported."""
+        """A file or folder was written. name: by default the task's and the file's; iteration: the newest reported.
+
+        flat: of a folder, only the files that lie directly in it.
+        """
         from taskloom.sdk.destinations import chosen_destination
         from taskloom.sdk.registry import design_text, label_numbers, plain_metadata
 
         place, uri = _address(path)
-        lying = _look(place)
+        lying = _look(place, flat)
         model = self._model(uri, framework, name, Path(uri.rstrip("/")).stem)
         newest = self._session.logger.newest_iteration() if iteration is None else iteration
         told: dict[str, Any] = {"framework": framework}
@@ -103,10 +108,27 @@ class Weights:
         if lying is not None and (destination is None or not lying.single):
             self._ask(model, version, lying)
 
-    def loaded(self, path: str | Path, framework: str) -> None:
+    def removed(self, path: str | Path) -> None:
+        """The framework itself deleted what it had saved there, since something better took its place.
+
+        The model stays, with the tag `removed` and without weights: those that the Taskloom server holds go, as the
+        script wants it for its own disk. What lies in a destination elsewhere stays there.
+        """
+        _, uri = _address(path)
+        with self._held():
+            for model in [one for (known, _), one in self._models.items() if known == uri and one.told]:
+                model.lying = None
+                told: dict[str, Any] = {"system_tags": (REMOVED,)}
+                if model.told["digest"]:
+                    told |= {"digest": "", "size": 0, "uri": uri, "fingerprint": model.told["digest"]}
+                model.told |= told
+                value = Model(id=model.id, name=model.name, **told)
+                self._session.record(ModelStored(model=value, changed=tuple(told)))
+
+    def loaded(self, path: str | Path, framework: str, *, flat: bool = False) -> None:
         """A file or folder was read. Told once, unless it changes; what this process saved itself is not told."""
         place, uri = _address(path)
-        lying = _look(place)
+        lying = _look(place, flat)
         state = lying.state if lying is not None else ()
         with self._held():
             if state and self._own.get(str(place)) == state:
@@ -141,7 +163,7 @@ class Weights:
             known = model.lying
             if known is None or known.single:
                 continue
-            now = look_at(known.path)  # a tokenizer, for example, that was saved beside the weights
+            now = look_at(known.path, known.flat)  # a tokenizer, for example, that was saved beside the weights
             if now is not None and now.state != known.state:
                 model.lying = now
                 self._ask(model, model.version, now)
@@ -242,10 +264,10 @@ def _address(path: str | Path) -> tuple[Path | None, str]:
     return place, place.as_uri()
 
 
-def _look(place: Path | None) -> Lying | None:
+def _look(place: Path | None, flat: bool) -> Lying | None:
     from taskloom.sdk.fingerprints import look_at
 
-    return None if place is None else look_at(place)
+    return None if place is None else look_at(place, flat)
 
 
 def _tags(lying: Lying | None, destination: str | None) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 # They read their own flags with argparse, or have a parser that derives from it: each has its binding.
@@ -15,6 +16,23 @@ OTHER_PARSERS = frozenset({"hydra", "jsonargparse", "fire"})
 
 def is_installed(path: str) -> bool:
     return bool({"site-packages", "dist-packages"} & set(re.split(r"[\\/]", path)))
+
+
+def users_names() -> list[dict[str, Any]]:
+    """The global names of the script and of the user's other modules that are imported by now."""
+    standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called at every start, with thousands of modules
+    found: list[dict[str, Any]] = []
+    loaded: list[tuple[str, Any]] = list(sys.modules.items())
+    for name, module in loaded:
+        if not isinstance(module, ModuleType) or name == "taskloom" or name.startswith("taskloom."):
+            continue
+        names: dict[str, Any] = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+        file = names.get("__file__")
+        if name == "__main__" or (
+            isinstance(file, str) and not file.startswith(standard) and "-packages" not in file
+        ):
+            found.append(names)
+    return found
 
 
 def is_users(function: Callable[..., Any] | None) -> bool:
