@@ -68,7 +68,7 @@ class _Hydra:
     def _begin(self, loader: Any, arguments: Mapping[str, Any], *, sweep: bool = False) -> list[str]:
         """The overrides with the task's; what is no parameter is kept as the command line."""
         own = list(arguments["overrides"])
-        hydras = [word for word in own if _is_hydras(word)]
+        hydras = [word for word in own if _is_hydras(word) and word in sys.argv]  # Hydra adds some of its own
         self._hooks.line.keep([*_flags(own, multirun=True), *hydras])
         if self._is_edited_whole() and not sweep:
             return own
@@ -80,7 +80,7 @@ class _Hydra:
             config = _composed(loader, arguments["config_name"], hydras, mode)
         except Exception:  # Hydra itself will say what is wrong, in its own words
             config = None
-        return [*self._words(loader, edited, config), *own]
+        return [*self._words(loader, edited, config, sweep=sweep), *own]
 
     def _told(self, loader: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -150,8 +150,10 @@ class _Hydra:
     def _edited(self) -> dict[str, Parameter]:
         return {name: one for name, one in self._hooks.line.edited(SECTION).items() if name != ALLOW}
 
-    def _words(self, loader: Any, edited: Mapping[str, Parameter], config: Any) -> list[str]:
-        return [_word(loader, name, one, config) for name, one in edited.items()]
+    def _words(
+        self, loader: Any, edited: Mapping[str, Parameter], config: Any, *, sweep: bool = False
+    ) -> list[str]:
+        return [_word(loader, name, one, config, sweep) for name, one in edited.items()]
 
     # --- Task.init inside the decorated function ----------------------------------------------------------
 
@@ -165,7 +167,8 @@ class _Hydra:
         overrides = list(config.hydra.overrides.task)
         multirun = str(config.hydra.mode).endswith("MULTIRUN")
         own = [*overrides, *(word for word in sys.argv[1:] if not word.startswith("-") and "=" in word)]
-        rest = [*_flags(own, multirun=False), *config.hydra.overrides.hydra]
+        hydras = [word for word in config.hydra.overrides.hydra if word in sys.argv]
+        rest = [*_flags(own, multirun=False), *hydras]
         edited = self._edited()
         if edited and not self._is_edited_whole() and _texts(_named(loader, overrides)) != _texts(edited):
             words = [*rest, *self._words(loader, edited, inner)]
@@ -261,7 +264,7 @@ def _single(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not parser.parse_overrides([word])[0].is_sweep_override()]
 
 
-def _word(loader: Any, name: str, edited: Parameter, config: Any) -> str:
+def _word(loader: Any, name: str, edited: Parameter, config: Any, sweep: bool) -> str:
     if name.startswith("~"):
         return f"{name}={edited.value}" if edited.value else name
     text = "null" if edited.type == "none" and edited.value in {"", "None"} else edited.value
@@ -269,19 +272,19 @@ def _word(loader: Any, name: str, edited: Parameter, config: Any) -> str:
         name = name.lstrip("+")
         if not _has(config, name):
             name = f"++{name}"
-    return f"{name}={text if _reads(name, text) else _quoted(text)}"
+    return f"{name}={text if _reads(name, text, sweep) else _quoted(text)}"
 
 
-def _reads(name: str, text: str) -> bool:
-    """Whether Hydra's grammar takes it: what a person types into a form need not."""
+def _reads(name: str, text: str, sweep: bool) -> bool:
+    """Whether Hydra's grammar takes it, for several values in a sweep: what a person types into a form need not."""
     from hydra.core.override_parser.overrides_parser import OverridesParser  # pyright: ignore[reportMissingImports]
     from hydra.errors import OverrideParseException  # pyright: ignore[reportMissingImports]
 
     try:
-        cast("Any", OverridesParser).create().parse_overrides([f"{name}={text}"])
+        (override,) = cast("Any", OverridesParser).create().parse_overrides([f"{name}={text}"])
     except cast("Any", OverrideParseException):
         return False
-    return True
+    return sweep or not override.is_sweep_override()
 
 
 def _quoted(text: str) -> str:
