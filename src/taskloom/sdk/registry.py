@@ -17,7 +17,7 @@ import msgspec
 from taskloom.domain import artifact as domain
 from taskloom.domain.errors import BadInput, Conflict, TaskloomError, Unavailable
 from taskloom.domain.status import Status
-from taskloom.sdk.downloads import Cache, local_path
+from taskloom.sdk.downloads import Wanted, fetch
 from taskloom.sdk.session import current, required_address
 from taskloom.wire.client import build_call
 from taskloom.wire.connection import data_folder
@@ -259,13 +259,16 @@ class Model:
 
     def _fetch(self, extract: bool | None, force: bool) -> Path:
         known = self._model
-        what = f"model {known.name or known.id!r}"
-        if not known.digest:
-            return local_path(known.uri, what)
         unpacked = PACKAGE in known.system_tags if extract is None else extract and known.filename.endswith(".zip")
-        return Cache(data_folder() / "cache").fetch(
-            self._connect, known.digest, size=known.size, filename=known.filename, force=force, unpacked=unpacked
+        wanted = Wanted(
+            what=f"model {known.name or known.id!r}",
+            digest=known.digest,
+            uri=known.uri,
+            fingerprint=known.fingerprint,
+            size=known.size,
+            filename=known.filename,
         )
+        return fetch(wanted, self._connect, data_folder() / "cache", force=force, unpacked=unpacked)
 
     @staticmethod
     def query_models(

@@ -94,19 +94,25 @@ def prepare(
     metadata: Mapping[str, Any] | None = None,
     preview: Any = None,
     auto_pickle: bool | None = None,
+    serialize: Callable[[Any], bytes | bytearray] | None = None,
+    sort_keys: bool = False,
 ) -> Artifact:
     """Write the object's bytes into the spool and return what there is to know of them.
 
     extension_name: the form to store it in, such as `yaml` or `.parquet`. metadata: short values for people
-    and programs, as JSON holds them. auto_pickle: False refuses objects that only pickle can hold. Raises
+    and programs, as JSON holds them. auto_pickle: False refuses objects that only pickle can hold. serialize: makes
+    the bytes instead of anything here. sort_keys: of dictionaries, so that their order does not count. Raises
     BadInput that names the artifact when the object cannot be stored so, OSError when the disk cannot.
     """
     if not name.strip():
         raise BadInput("the name of an artifact is empty")
     about = _plain_metadata(name, metadata or {})
-    if isinstance(obj, str) and _ADDRESS.match(obj):
+    if serialize is None and isinstance(obj, str) and _ADDRESS.match(obj):
         return Artifact(name, uri=obj, metadata=about, preview=_given(preview, obj), created=time.time())
-    made = _choose(name, obj, _extension(extension_name), auto_pickle is not False)
+    if serialize is not None:
+        made = _serialized(name, serialize(obj), _extension(extension_name))
+    else:
+        made = _choose(name, obj, _extension(extension_name), auto_pickle is not False, sort_keys)
     with spooled(spool) as (out, finish):
         try:
             made.write(cast("IO[bytes]", out))
@@ -159,7 +165,16 @@ def spool_path(what: str, path: str | Path, spool: Path) -> Artifact:
 # --- choosing a form ---------------------------------------------------------------------------------------
 
 
-def _choose(name: str, obj: Any, extension: str, auto_pickle: bool) -> _Made:
+def _serialized(name: str, raw: Any, extension: str) -> _Made:
+    if not isinstance(raw, (bytes, bytearray)):
+        raise BadInput(
+            f"artifact {name!r}: serialization_function gave {type(raw).__qualname__}; expected bytes or a bytearray"
+        )
+    data = bytes(raw)
+    return _Made("file", extension or ".bin", "application/octet-stream", "", lambda out: _all(out, data))
+
+
+def _choose(name: str, obj: Any, extension: str, auto_pickle: bool, sort_keys: bool = False) -> _Made:
     if isinstance(obj, Path) or (isinstance(obj, str) and _names_a_path(obj)):
         return _path_made(name, obj)
     if extension in _PICKLES and not _is_from("pandas", obj):
@@ -173,7 +188,7 @@ def _choose(name: str, obj: Any, extension: str, auto_pickle: bool) -> _Made:
             if made is not None:
                 return made
     if _may_be_json(obj):
-        made = _structured(name, obj, extension)
+        made = _structured(name, obj, extension, sort_keys)
         if made is not None:
             return made
     if extension:
@@ -264,13 +279,13 @@ def _may_be_json(obj: Any) -> bool:
     return obj is None or isinstance(obj, (dict, list, tuple, int, float))
 
 
-def _structured(name: str, obj: Any, extension: str) -> _Made | None:
+def _structured(name: str, obj: Any, extension: str, sort_keys: bool) -> _Made | None:
     if extension in {".yaml", ".yml"}:
-        text = _yaml(name, obj)
+        text = _yaml(name, obj, sort_keys)
         media_type = "application/yaml"
     elif extension in {"", ".json"}:
         try:
-            text = json.dumps(obj, ensure_ascii=False, indent=2, default=_number)
+            text = json.dumps(obj, ensure_ascii=False, indent=2, default=_number, sort_keys=sort_keys)
         except (TypeError, ValueError, RecursionError) as error:
             if extension or isinstance(error, RecursionError):
                 raise BadInput(f"artifact {name!r}: JSON cannot hold it: {error}") from error
@@ -290,10 +305,10 @@ def _number(value: Any) -> Any:
     raise TypeError(f"{type(value).__qualname__} is no value of JSON")
 
 
-def _yaml(name: str, obj: Any) -> str:
+def _yaml(name: str, obj: Any, sort_keys: bool) -> str:
     yaml = needed("yaml", "PyYAML", f"artifact {name!r} as YAML")
     try:
-        return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(obj, sort_keys=sort_keys, allow_unicode=True)
     except yaml.YAMLError as error:
         raise BadInput(f"artifact {name!r}: YAML cannot hold it: {error}") from error
 

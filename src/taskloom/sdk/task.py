@@ -7,10 +7,10 @@ Taskloom fills is accepted and says so.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from taskloom.domain.verification import Verification
     from taskloom.sdk.artifacts import Artifact
     from taskloom.sdk.models import Model, OutputModel
+    from taskloom.sdk.registered import RegisteredTables
     from taskloom.wire.send import Client
 
 
@@ -147,11 +148,14 @@ class Task(TaskDocument):
         self._recorder.close()
 
     def flush(self, wait_for_uploads: bool = False) -> bool:
-        """Have everything sent now; with `wait_for_uploads` wait until the server has it (10 s at most)."""
+        """Have everything sent now; with `wait_for_uploads` wait until the server has it.
+
+        False when nothing got on for 10 s.
+        """
         if isinstance(self._recorder, Session):
             self._read_connected()
             self._recorder.poke()
-        return self._recorder.wait_shipped(10.0) if wait_for_uploads else True
+        return self._recorder.wait_shipped(10.0, while_moving=True) if wait_for_uploads else True
 
     @classmethod
     def set_random_seed(cls, random_seed: int | None) -> None:
@@ -492,36 +496,80 @@ class Task(TaskDocument):
         preview: Any = None,
         wait_on_upload: bool = False,
         extension_name: str | None = None,
+        serialization_function: Callable[[Any], bytes | bytearray] | None = None,
         retries: int = 0,
+        sort_keys: bool = False,
     ) -> bool:
         """Keep a file, a folder (zipped) or an object as an artifact; the same name again replaces it.
 
-        The bytes are copied before this returns; they are uploaded behind the script's back, or before it goes
-        on with `wait_on_upload`. auto_pickle: whether an object of another type may be pickled.
+        The bytes are copied before this returns; they are uploaded behind the script's back to the task's
+        destination, or before it goes on with `wait_on_upload` (False when that does not succeed).
+        delete_after_upload: the given file or folder is removed as soon as the copy is safe. auto_pickle: whether
+        an object of another type may be pickled. serialization_function: makes the bytes of the object instead.
+        sort_keys: of dictionaries. retries: accepted; an upload is tried again until it succeeds. BadInput when
+        the object cannot be stored so.
         """
-        from taskloom.sdk.artifacts import prepare
-        from taskloom.wire.records import ArtifactStored
+        from taskloom.sdk.artifacts import store_artifact
 
-        made = prepare(
+        store_artifact(
+            self._recorder,
             name,
             artifact_object,
-            spool=self._recorder.spool,
             extension_name=extension_name,
             metadata=dict(metadata) if metadata is not None else None,
             preview=preview,
             auto_pickle=auto_pickle,
+            serialize=serialization_function,
+            sort_keys=sort_keys,
         )
-        self._recorder.record(ArtifactStored(artifact=made))
         if delete_after_upload and isinstance(artifact_object, str | Path):
             _remove(Path(artifact_object))
-        return self._recorder.wait_shipped(start.REMOTE_WAIT) if wait_on_upload else True
+        return self._recorder.wait_shipped(start.REMOTE_WAIT, while_moving=True) if wait_on_upload else True
 
-    def delete_artifacts(self, artifact_names: Sequence[str]) -> bool:
-        from taskloom.wire.records import ArtifactRemoved
+    def delete_artifacts(
+        self, artifact_names: Sequence[str], raise_on_errors: bool = True, delete_from_storage: bool = True
+    ) -> bool:
+        """Forget artifacts; with `delete_from_storage` also their bytes below the task's folder at a destination.
 
-        for name in artifact_names:
-            self._recorder.record(ArtifactRemoved(name=name, time=time.time()))
-        return True
+        False (or the error, with `raise_on_errors`) when bytes elsewhere could not be removed.
+        """
+        from taskloom.sdk.artifacts import forget_artifacts
+
+        names = [artifact_names] if isinstance(artifact_names, str) else list(artifact_names)
+        return forget_artifacts(self._recorder, names, raise_on_errors, delete_from_storage)
+
+    def register_artifact(
+        self,
+        name: str,
+        artifact: Any,
+        metadata: Mapping[str, Any] | None = None,
+        uniqueness_columns: bool | Sequence[str] = True,
+    ) -> None:
+        """Keep a table (pandas) as an artifact, stored again whenever it changed: at `flush` and at the end.
+
+        uniqueness_columns: rows that are alike in these columns (True: in all) are stored once, the last of them;
+        False stores every row.
+        """
+        self._registered.register(name, artifact, metadata, uniqueness_columns)
+
+    def unregister_artifact(self, name: str) -> None:
+        """Store it a last time and follow it no more; the artifact stays."""
+        self._registered.unregister(name)
+
+    def get_registered_artifacts(self) -> dict[str, Any]:
+        """The tables that are followed, by name: change them in place."""
+        return self._registered.tables()
+
+    @functools.cached_property
+    def _registered(self) -> RegisteredTables:
+        from taskloom.sdk.registered import RegisteredTables
+
+        return RegisteredTables(self._recorder)
+
+    def _read_connected(self) -> None:
+        super()._read_connected()
+        if "_registered" in self.__dict__:
+            self._registered.store_changed()
 
     @property
     def artifacts(self) -> Mapping[str, Artifact]:
@@ -529,8 +577,9 @@ class Task(TaskDocument):
         from taskloom.sdk.artifacts import Artifact
 
         cache = data_folder() / "cache"
+        spool = self._recorder.spool if self._recorder.live else None
         known = self._recorder.document().artifacts
-        return {one.name: Artifact(self._recorder.client, one, cache) for one in known}
+        return {one.name: Artifact(self._recorder.client, one, cache, self.id, spool) for one in known}
 
     @property
     def models(self) -> dict[str, list[Model]]:

@@ -21,8 +21,9 @@ from taskloom.domain.errors import BadInput, DigestMismatch, Forbidden, NotFound
 from taskloom.journal.post import Post
 from taskloom.sdk import downloads
 from taskloom.sdk.artifacts import Artifact
-from taskloom.sdk.downloads import Cache
+from taskloom.sdk.downloads import Cache, Wanted, fetch
 from taskloom.sdk.serialise import prepare
+from taskloom.sdk.sources import at_server
 from taskloom.wire.client import Address
 from taskloom.wire.messages import TaskCreate
 from taskloom.wire.operations import CREATE_TASK, GET_TASK, PUT_ARTIFACT
@@ -144,8 +145,8 @@ def test_a_folder_comes_back_unpacked_or_packed(shelf: Shelf, tmp_path: Path):
 
 
 def test_an_artifact_that_is_kept_elsewhere(shelf: Shelf, tmp_path: Path):
-    far = shelf.put("https://host.example/data.csv")
-    assert far.url == "https://host.example/data.csv"
+    far = Artifact(shelf.client, domain.Artifact("far", uri="hdfs://host.example/data.csv"), shelf.cache)
+    assert far.url == "hdfs://host.example/data.csv"
     assert far.get_local_copy() is None
     with pytest.raises(BadInput, match=r"host\.example"):
         far.get_local_copy(raise_on_error=True)
@@ -217,7 +218,9 @@ def unsteady(monkeypatch: pytest.MonkeyPatch) -> Iterator[Unsteady]:
 def test_a_broken_connection_is_taken_up_again(unsteady: Unsteady, tmp_path: Path):
     client = Client(unsteady.address)
     digest = hashlib.sha256(unsteady.data).hexdigest()
-    path = Cache(tmp_path / "cache").fetch(lambda: client, digest, size=len(unsteady.data), filename="x")
+    path = fetch(
+        Wanted("x", digest=digest, size=len(unsteady.data), filename="x"), lambda: client, tmp_path / "cache"
+    )
     client.close()
     assert path.read_bytes() == unsteady.data
     assert unsteady.ranges == ["0-", "100000-", "200000-", "300000-"]
@@ -229,7 +232,7 @@ def test_it_is_given_up_in_the_end_and_what_came_is_kept(unsteady: Unsteady, tmp
     client = Client(unsteady.address)
     digest = hashlib.sha256(unsteady.data).hexdigest()
     with pytest.raises(ServerAway):
-        Cache(tmp_path / "cache").fetch(lambda: client, digest, size=len(unsteady.data))
+        fetch(Wanted("x", digest=digest, size=len(unsteady.data)), lambda: client, tmp_path / "cache")
     client.close()
     assert (tmp_path / "cache" / digest / "part").read_bytes() == unsteady.data[: 10 * downloads.ATTEMPTS]
 
@@ -238,7 +241,7 @@ def test_wrong_bytes_are_never_seen(unsteady: Unsteady, tmp_path: Path):
     unsteady.piece = len(unsteady.data)
     client = Client(unsteady.address)
     with pytest.raises(DigestMismatch):
-        Cache(tmp_path / "cache").fetch(lambda: client, "a" * 64, size=len(unsteady.data))
+        fetch(Wanted("x", digest="a" * 64, size=len(unsteady.data)), lambda: client, tmp_path / "cache")
     client.close()
     assert not any(path.is_file() for path in (tmp_path / "cache" / ("a" * 64)).rglob("*"))
 
@@ -247,15 +250,15 @@ def test_the_cache_stays_within_its_bounds(shelf: Shelf):
     cache = Cache(shelf.cache, limit=2500)
     made = [shelf.put(f"{n}" * 1000, f"n{n}") for n in range(3)]
 
-    def fetch(one: Artifact) -> Path:
-        return cache.fetch(shelf.client, one.hash, size=one.size, filename="x")
+    def cached(one: Artifact) -> Path:
+        return cache.fetch(at_server(shelf.client, one.hash), Wanted("x", size=one.size, filename="x"))
 
-    first, second = fetch(made[0]), fetch(made[1])
+    first, second = cached(made[0]), cached(made[1])
     os.utime(first.parents[1], (1, 1))
-    third = fetch(made[2])
+    third = cached(made[2])
     assert [path.exists() for path in (first, second, third)] == [False, True, True]
     big = shelf.put("b" * 5000, "big")
-    assert fetch(big).exists()
+    assert cached(big).exists()
     assert not second.exists() and not third.exists()
 
 

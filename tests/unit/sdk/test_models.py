@@ -125,11 +125,11 @@ def test_design_labels_and_metadata(recorder: RemoteTask):
 
 def test_registered_weights_keep_only_their_address(recorder: RemoteTask):
     made = OutputModel(recorder)
-    assert made.update_weights(register_uri="s3://bucket/net.onnx") == "s3://bucket/net.onnx"
+    assert made.update_weights(register_uri="hdfs://bucket/net.onnx") == "hdfs://bucket/net.onnx"
     found = Model(made.id)
-    assert (found.url, found.framework) == ("s3://bucket/net.onnx", "ONNX")
+    assert (found.url, found.framework) == ("hdfs://bucket/net.onnx", "ONNX")
     assert found.get_local_copy() is None
-    with pytest.raises(BadInput, match="s3://bucket"):
+    with pytest.raises(BadInput, match="hdfs://bucket"):
         found.get_local_copy(raise_on_error=True)
 
 
