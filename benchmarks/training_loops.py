@@ -20,14 +20,14 @@ from typing import Any
 STEPS = 400  # of the torch loop
 
 
-def begin(peer: str, frameworks: bool = True) -> Any:
+def begin(peer: str) -> Any:
     if peer == "none":
         return None
     options: dict[str, Any] = {
         "project_name": "bench",
         "task_name": "loops",
         "reuse_last_task_id": False,
-        "auto_connect_frameworks": frameworks,
+        "auto_connect_frameworks": {"detect_repository": False},  # code and packages are looked at elsewhere
         "auto_connect_arg_parser": False,
         "auto_resource_monitoring": False,
         "auto_connect_streams": False,

@@ -157,9 +157,12 @@ class Frameworks:
 
 def _version(package: str, module: ModuleType) -> str:
     """As the framework tells it; else as its distribution does, which takes milliseconds to look up."""
-    told = vars(sys.modules.get(module.__name__.partition(".")[0], module)).get("__version__")
+    import warnings
+
+    with warnings.catch_warnings(action="ignore"):  # some tell that they are asked the old way
+        told = getattr(sys.modules.get(module.__name__.partition(".")[0], module), "__version__", None)
     if isinstance(told, str):
-        return told
+        return str(told)
     from importlib import metadata
 
     try:
