@@ -26,6 +26,8 @@ def test_keys_of_a_lightning_command_are_told_and_read_edited_values(heavy: Heav
         "Args/fit.model.width": ("1", "int"),
         "Args/fit.data.rows": ("24", "int"),
         "Args/fit.data.width": ("1", "int"),
+        "Args/fit.optimizer": ("", "none"),
+        "Args/fit.lr_scheduler": ("", "none"),
         "Args/fit.ckpt_path": ("", "none"),
         "Args/fit.weights_only": ("", "none"),
     }
