@@ -19,7 +19,7 @@ CONFIGURATION = "Model Configuration"
 FRAMEWORK = "Transformers"
 SETS = ("eval", "test")  # the prefixes of evaluation's metrics; everything else is training's
 OF_THE_RUN = frozenset(
-    {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
+    {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos", "epoch"}
 )
 
 if TYPE_CHECKING:
