@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, cast
 
 MAX_POINTS = 100_000  # of one figure
@@ -75,16 +76,18 @@ class Panel:
                 raise Unfaithful(kind)
 
     def _draw(self, artist: Any) -> None:
-        if is_a(artist, "Line2D"):
-            self._draw_line(artist)
-        elif is_a(artist, "PathCollection"):
-            self._draw_points(artist)
-        elif is_a(artist, "LineCollection"):
-            self._draw_segments(artist)
-        elif is_a(artist, "PolyCollection"):
-            self._draw_areas(artist)
-        else:
-            raise Unfaithful(type(artist).__name__)
+        """By its very class: what a subclass draws is another thing (a field of arrows is a collection of areas)."""
+        match type(artist).__name__:
+            case "Line2D":
+                self._draw_line(artist)
+            case "PathCollection":
+                self._draw_points(artist)
+            case "LineCollection":
+                self._draw_segments(artist)
+            case "PolyCollection" | "FillBetweenPolyCollection":
+                self._draw_areas(artist)
+            case name:
+                raise Unfaithful(name)
 
     # --- kinds --------------------------------------------------------------------------------------------
 
@@ -259,22 +262,15 @@ class Panel:
         if marker not in MARKERS:
             raise Unfaithful(f"the marker {marker!r}")
         size = float(line.get_markersize()) * SIZES.get(marker, 1.0)
-        face, edge = line.get_markerfacecolor(), line.get_markeredgecolor()
+        alpha, width = line.get_alpha(), float(line.get_markeredgewidth())
+        face, edge = line.get_markerfacecolor(), colour(line.get_markeredgecolor(), alpha)
         symbol = MARKERS[marker]
         if symbol.endswith("-open"):
-            drawn = {
-                "color": colour(edge),
-                "line": {"width": float(line.get_markeredgewidth()), "color": colour(edge)},
-            }
-            return {"symbol": symbol, "size": size, **drawn}
+            return {"symbol": symbol, "size": size, "color": edge, "line": {"width": width, "color": edge}}
         if str(face) in NOTHING:
-            return {"symbol": f"{symbol}-open", "size": size, "color": colour(edge)}
-        outline = (
-            {}
-            if colour(edge) == colour(face)
-            else {"line": {"color": colour(edge), "width": float(line.get_markeredgewidth())}}
-        )
-        return {"symbol": symbol, "size": size, "color": colour(face), **outline}
+            return {"symbol": f"{symbol}-open", "size": size, "color": edge}
+        filled = {"symbol": symbol, "size": size, "color": colour(face, alpha)}
+        return filled if filled["color"] == edge else {**filled, "line": {"color": edge, "width": width}}
 
 
 # --- small things -----------------------------------------------------------------------------------------
@@ -302,11 +298,10 @@ def plain_text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", "<br>")
 
 
-def colour(value: Any) -> str:
-    from importlib import import_module
-
-    red, green, blue, alpha = import_module("matplotlib.colors").to_rgba(value)
-    return f"rgba({round(red * 255)},{round(green * 255)},{round(blue * 255)},{round(float(alpha), 3):g})"
+def colour(value: Any, alpha: float | None = None) -> str:
+    """`alpha` counts more than the colour's own."""
+    red, green, blue, own = import_module("matplotlib.colors").to_rgba(value, alpha)
+    return f"rgba({round(red * 255)},{round(green * 255)},{round(blue * 255)},{round(float(own), 3):g})"
 
 
 def _one(values: list[Any]) -> Any:
@@ -318,18 +313,15 @@ def _stroke(line: Any) -> dict[str, Any]:
     style = line.get_linestyle()
     if style not in DASHES:
         raise Unfaithful(f"the line style {style!r}")
-    shown = (
-        colour(line.get_color())
-        if line.get_alpha() is None
-        else colour((*_rgb(line.get_color()), line.get_alpha()))
-    )
+    own = getattr(line, "_unscaled_dash_pattern", (0, None))[1]
+    if (
+        style == "--"
+        and own is not None
+        and list(own) != import_module("matplotlib").rcParams["lines.dashed_pattern"]
+    ):
+        raise Unfaithful("a line style of one's own")  # it calls itself dashed
+    shown = colour(line.get_color(), line.get_alpha())
     return {"color": shown, "width": float(line.get_linewidth()), "dash": DASHES[style]}
-
-
-def _rgb(value: Any) -> tuple[float, float, float]:
-    from importlib import import_module
-
-    return import_module("matplotlib.colors").to_rgb(value)
 
 
 def _dash(style: Any) -> str:
@@ -349,8 +341,6 @@ def _filled(offsets: Any) -> Any:
 
 def _symbol(points: Any) -> str:
     """Of a scatter, which keeps only the outline of its marker."""
-    from importlib import import_module
-
     paths = points.get_paths()
     if len(paths) != 1:
         raise Unfaithful("markers of several kinds in one scatter")

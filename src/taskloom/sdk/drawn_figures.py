@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 from taskloom.sdk.drawn_artists import MAX_POINTS, Panel, Unfaithful, is_a, numbers, plain_text
@@ -185,8 +187,6 @@ def _axis(axis: Any, limits: tuple[float, float]) -> dict[str, Any]:
     if _is_date(axis):
         return {**made, "type": "date", "range": _dates(limits)}
     if scale == "log":
-        import math
-
         made |= {"type": "log", "range": [math.log10(limit) for limit in limits], "exponentformat": "power"}
         if form not in PLAIN_FORMATS and form != "NullFormatter":
             raise Unfaithful(f"ticks by {form} on a logarithmic scale")
@@ -221,8 +221,6 @@ def _is_date(axis: Any) -> bool:
 
 
 def _dates(days: Iterable[Any]) -> list[Any]:
-    from importlib import import_module
-
     dates = import_module("matplotlib.dates")
     found: list[Any] = []
     for day in numbers(days):

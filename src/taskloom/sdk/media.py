@@ -24,7 +24,8 @@ from taskloom.sdk.serialise import needed
 MAX_PIXELS = 1 << 26  # of one image: 8192 x 8192
 CHANNELS = (1, 2, 3, 4)
 FIRST_CHANNELS = (1, 3, 4)
-PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"})
+PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+WITH_ALPHA = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 COMPRESSION = 3  # of 9: three times as fast as Pillow's own choice, and the files are hardly larger
 
 Tell = Callable[[str], None]
@@ -47,10 +48,10 @@ def png_of(image: Any, tell: Tell) -> bytes:
 
 
 def _converted(image: Any, tell: Tell, pillow: Any) -> Any:
-    """A Pillow image of a mode that PNG does not have: floats as an array, colours as RGB."""
-    if image.mode == "F":
-        return _drawn(needed("numpy", "numpy", "an image of floats").asarray(image), tell, pillow)
-    return image.convert("RGBA" if image.mode in {"PA", "La", "RGBa"} else "RGB")
+    """A Pillow image of a mode that PNG does not have: numbers as an array, colours as RGB."""
+    if image.mode in {"F", "I"}:
+        return _drawn(needed("numpy", "numpy", "an image of numbers").asarray(image), tell, pillow)
+    return image.convert(WITH_ALPHA.get(image.mode, "RGB"))
 
 
 def _drawn(image: Any, tell: Tell, pillow: Any) -> Any:
