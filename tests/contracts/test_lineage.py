@@ -68,6 +68,21 @@ def test_a_loaded_file_is_the_model_with_the_same_bytes_wherever_it_lies(any_hou
     assert inputs(user) == {"x": held.id, "y": elsewhere.id}
 
 
+def test_a_folder_that_was_packed_is_known_by_its_files_and_by_the_zip_file(any_house: House) -> None:
+    maker = Run(any_house.client).open()
+    digest = upload(any_house, b"a zip file")
+    held = made(maker, "held", digest=digest, contents=print_of(b"a folder"))
+    elsewhere = made(maker, "far", uri="s3://b/x.zip", fingerprint=print_of(b"zip"), contents=print_of(b"files"))
+    user = Run(any_house.client).open()
+    for name, fingerprint in (("folder", print_of(b"a folder")), ("files", print_of(b"files"))):
+        user.say(used(fingerprint, f"file:///{name}", name))
+    user.ship()
+    assert inputs(user) == {"folder": held.id, "files": elsewhere.id}
+    other = Run(any_house.client).open()
+    other.say(used(digest, "file:///a.zip", "a")).say(used(print_of(b"zip"), "file:///b.zip", "b")).ship()
+    assert inputs(other) == {"a": held.id, "b": elsewhere.id}
+
+
 def test_loading_it_again_links_it_once(any_house: House) -> None:
     model = made(Run(any_house.client).open(), uri="file:///a.pt", fingerprint=print_of(b"a"))
     user = Run(any_house.client).open()
