@@ -51,7 +51,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
 
     digest and uri as of an artifact: both when the weights were stored under an address of our file server.
     fingerprint: SHA-256 of the bytes wherever they are, by which a file that is loaded is known again; empty where
-    `digest` tells it. Of a folder: of the lines `DIGEST  PATH` of its files, sorted by path.
+    `digest` tells it. Of a folder: of the lines `DIGEST  PATH` of its files, sorted by path, each ended by a newline.
+    contents: of files that were packed into a zip file, the fingerprint of the folder that they are when unpacked.
     parent: id of the model that it was made from.
     """
 
@@ -77,6 +78,7 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     last_update: float = 0.0
     parent: str = ""
     fingerprint: str = ""
+    contents: str = ""
 
 
 class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):

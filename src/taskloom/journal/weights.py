@@ -13,7 +13,7 @@ import msgspec
 
 from taskloom.wire.records import ModelStored, Record
 
-BYTES = ("digest", "size", "filename", "uri", "fingerprint")
+BYTES = ("digest", "size", "filename", "uri", "fingerprint", "contents")
 """The fields of a model that name its weights."""
 
 
@@ -38,7 +38,7 @@ def names_weights(record: ModelStored) -> bool:
 
 
 def without_weights(record: ModelStored) -> ModelStored:
-    blank = {"digest": "", "size": 0, "filename": "", "uri": "", "fingerprint": ""}
+    blank = {"digest": "", "size": 0, "filename": "", "uri": "", "fingerprint": "", "contents": ""}
     fields = record.changed or type(record.model).__struct_fields__
     kept = tuple(name for name in fields if name not in BYTES) or ("id",)  # none at all would mean all of them
     return msgspec.structs.replace(record, model=msgspec.structs.replace(record.model, **blank), changed=kept)

@@ -182,7 +182,14 @@ class OutputModel(Model):
         if register_uri:
             name = Path(register_uri.rstrip("/")).name
             return self._put(
-                iteration, is_package, uri=register_uri, digest="", size=0, filename=name, fingerprint=""
+                iteration,
+                is_package,
+                uri=register_uri,
+                digest="",
+                size=0,
+                filename=name,
+                fingerprint="",
+                contents="",
             )
         if weights_filename is None:
             raise BadInput("update_weights needs weights_filename or register_uri")
@@ -233,7 +240,7 @@ class OutputModel(Model):
         if not lying.single:  # the stored bytes are a zip file; a folder is known again by what it holds
             found = fingerprint(lying)
             if found:
-                self._change(fingerprint=found)
+                self._change(contents=found)
         if not later:
             self._recorder.wait_shipped(SHIP_WAIT)
         return url

@@ -70,9 +70,9 @@ class WeightFiles:
             path = owner.spool / digest
             self._copies.setdefault(model, []).append(_Copy(path, path.stat().st_ino))
         if not destination:
-            return {"digest": digest, "size": size, "filename": name, "uri": "", "fingerprint": ""}
+            return {"digest": digest, "size": size, "filename": name, "uri": "", "fingerprint": "", "contents": ""}
         uri = self._place(owner, model, destination, name)
-        return {"digest": "", "size": size, "filename": name, "uri": uri, "fingerprint": digest}
+        return {"digest": "", "size": size, "filename": name, "uri": uri, "fingerprint": digest, "contents": ""}
 
     def recorded(self, model: str) -> None:
         """The newest weights are on record: older ones that still wait are not worth sending."""

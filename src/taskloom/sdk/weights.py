@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.artifact import Model, ModelLink
+from taskloom.journal.weights import BYTES
 from taskloom.wire.records import ModelStored, ModelUsed
 
 if TYPE_CHECKING:
@@ -95,7 +96,14 @@ class Weights:
             told |= self._session.weight_files.store(self._session, model.id, lying, destination)
         else:
             size = lying.size if lying is not None else 0
-            told |= {"digest": "", "size": size, "filename": _last(uri), "uri": uri, "fingerprint": ""}
+            told |= {
+                "digest": "",
+                "size": size,
+                "filename": _last(uri),
+                "uri": uri,
+                "fingerprint": "",
+                "contents": "",
+            }
         told["system_tags"] = _tags(lying, destination)
         with self._held():
             model.version += 1
@@ -106,7 +114,7 @@ class Weights:
             self._record(model, told)
         self._session.weight_files.recorded(model.id)
         if lying is not None and (destination is None or not lying.single):
-            self._ask(model, version, lying)
+            self._ask(model, version, lying, packed=destination is not None)
 
     def removed(self, path: str | Path) -> None:
         """The framework itself deleted what it had saved there, since something better took its place.
@@ -157,6 +165,7 @@ class Weights:
         if self._pid != os.getpid() or not (self._models or self._used):
             return
         from taskloom.sdk.fingerprints import look_at
+        from taskloom.sdk.registry import PACKAGE
         from taskloom.wire.configuration import setting
 
         for model in list(self._models.values()):
@@ -166,7 +175,7 @@ class Weights:
             now = look_at(known.path, known.flat)  # a tokenizer, for example, that was saved beside the weights
             if now is not None and now.state != known.state:
                 model.lying = now
-                self._ask(model, model.version, now)
+                self._ask(model, model.version, now, packed=PACKAGE in model.told["system_tags"])
         if self._prints is not None:
             self._prints.finish(max(timeout, min(FINISH, setting("sdk.close_timeout_in_seconds") / 2)))
 
@@ -208,7 +217,7 @@ class Weights:
         first = not model.told
         changed = told if first else {key: value for key, value in told.items() if model.told.get(key) != value}
         if not first:  # weights are told whole, or a place would be taken for that of other bytes
-            changed |= {key: told[key] for key in ("digest", "size", "filename", "uri", "fingerprint")}
+            changed |= {key: told[key] for key in BYTES}
         model.told |= told
         session = self._session
         value = Model(
@@ -222,15 +231,19 @@ class Weights:
         link = ModelLink(model.name, model.id, "output")
         session.record(ModelStored(model=value, link=link, changed=() if first else tuple(changed)))
 
-    def _ask(self, model: _Saved, version: int, lying: Lying) -> None:
+    def _ask(self, model: _Saved, version: int, lying: Lying, *, packed: bool) -> None:
+        """What was packed is stored as a zip file; the folder that it was is told beside."""
+        what = "contents" if packed else "fingerprint"
+
         def tell(fingerprint: str) -> None:
             with (
                 self._session.notices.boundary(f"the fingerprint of {model.name!r} could not be recorded"),
                 self._held(),
             ):
                 if fingerprint and model.version == version:  # else it was saved again meanwhile
-                    value = Model(id=model.id, name=model.name, fingerprint=fingerprint)
-                    self._session.record(ModelStored(model=value, changed=("fingerprint",)))
+                    told: dict[str, Any] = {what: fingerprint}
+                    value = Model(id=model.id, name=model.name, **told)
+                    self._session.record(ModelStored(model=value, changed=(what,)))
 
         self._reader().ask(model.id, lying, tell)
 

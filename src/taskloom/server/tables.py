@@ -186,6 +186,7 @@ models = Table(
     Column("task_id", String(32), nullable=False, default="", index=True),  # what made it; may be gone
     Column("digest", String(64), nullable=False, default="", index=True),
     Column("fingerprint", String(64), nullable=False, default="", index=True),  # where none was told, the digest
+    Column("contents", String(64), nullable=False, default="", index=True),
     Column("framework", Text, nullable=False, default=""),
     Column("uri", Text, nullable=False, default=""),
     Column("user", Text, nullable=False, default=""),

@@ -13,12 +13,11 @@ from taskloom.domain.status import Status
 from taskloom.journal import layout
 from taskloom.journal.post import Post
 from taskloom.journal.shipping import Shipping
+from taskloom.journal.weights import BYTES as WEIGHTS
 from taskloom.journal.weights import newest_weights
 from taskloom.sdk.identity import new_id
 from taskloom.wire.operations import BLOB_STATUS, GET_MODEL, GET_TASK
 from taskloom.wire.records import ModelStored, Record
-
-WEIGHTS = ("digest", "size", "filename", "uri", "fingerprint")
 
 
 def spooled(script: Script, data: bytes) -> str:

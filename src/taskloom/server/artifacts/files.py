@@ -111,7 +111,7 @@ class FileKeeper:
         for model in file_store.models_with(tx, task_id, old):
             if model.digest != new and path_of(model.uri) == path:
                 _refuse_published(model.published and model.digest != "", path, f"model {model.id}")
-                store.put_model(tx, _given(msgspec.structs.replace(model, fingerprint=""), new, size, path))
+                store.put_model(tx, _given(_renewed(model), new, size, path))
         if old and old != new:  # what they showed is gone
             for sample in file_store.samples_with(tx, task_id, old):
                 if path_of(sample.uri) == path:
@@ -140,6 +140,11 @@ def _given(named: Named, digest: str, size: int, path: str) -> Named:
     if isinstance(changed, Sample) or changed.filename:
         return changed
     return msgspec.structs.replace(changed, filename=path.rpartition("/")[2])
+
+
+def _renewed(model: Model) -> Model:
+    """What was known of its bytes before is not true of new ones."""
+    return msgspec.structs.replace(model, fingerprint="", contents="")
 
 
 def _refuse_published(published: bool, path: str, what: str) -> None:

@@ -275,8 +275,8 @@ class ArtifactService:
                 "uri" in changes and edit.digest is None
             ):  # other weights: what was known of the bytes is not theirs
                 changes |= {"digest": "", "size": 0, "filename": ""}
-            if changes.keys() & {"uri", "digest"} and edit.fingerprint is None:
-                changes["fingerprint"] = ""
+            if changes.keys() & {"uri", "digest"}:
+                changes = {"fingerprint": "", **changes, "contents": ""}
             changed = _checked(tx, msgspec.structs.replace(found, **changes, last_update=self._clock()))
             store.put_model(tx, changed)
             if found.digest != changed.digest:
@@ -393,8 +393,9 @@ def _checked(tx: Connection, model: Model) -> Model:
     for tag in (*model.tags, *model.system_tags):
         check_tag(tag)
     _check_size(model, f"model {model.id}")
-    if model.fingerprint:
-        check_digest(model.fingerprint)
+    for told in (model.fingerprint, model.contents):
+        if told:
+            check_digest(told)
     model = filled(tx, model)
     if not model.digest:
         return model

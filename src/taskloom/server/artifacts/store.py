@@ -151,6 +151,7 @@ def put_model(tx: Connection, model: Model) -> None:
         "task_id": model.task,
         "digest": model.digest,
         "fingerprint": model.fingerprint or model.digest,
+        "contents": model.contents,
         "framework": model.framework,
         "uri": model.uri,
         "user": model.user,

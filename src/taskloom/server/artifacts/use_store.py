@@ -18,7 +18,8 @@ def known_model(tx: Connection, task_id: str, fingerprint: str, uri: str) -> Mod
     """
     at_address = (models.c.uri == uri) & (models.c.uri != "")
     if fingerprint:
-        same = or_(models.c.fingerprint == fingerprint, models.c.digest == fingerprint)
+        prints = (models.c.fingerprint, models.c.contents, models.c.digest)
+        same = or_(*(column == fingerprint for column in prints))
         wanted = or_(same, at_address & (models.c.fingerprint == ""))
         order = [case((same, 0), else_=1)]
     else:

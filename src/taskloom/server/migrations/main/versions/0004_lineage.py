@@ -12,8 +12,10 @@ DOUBLE: sa.Double[float] = sa.Double()
 
 def upgrade() -> None:
     with op.batch_alter_table("models") as batch:
-        batch.add_column(sa.Column("fingerprint", sa.String(length=64), nullable=False, server_default=""))
+        for name in ("fingerprint", "contents"):
+            batch.add_column(sa.Column(name, sa.String(length=64), nullable=False, server_default=""))
         batch.create_index(batch.f("ix_models_fingerprint"), ["fingerprint"])
+        batch.create_index(batch.f("ix_models_contents"), ["contents"])
         batch.create_index(batch.f("ix_models_parent"), ["parent"])
     op.execute(sa.text("UPDATE models SET fingerprint = digest"))  # no document told one before
     op.create_table(
