@@ -19,7 +19,7 @@ from taskloom.sdk.task import Task
 __all__ = ["TaskloomLogger"]
 
 SECTION = "Hparams"
-FRAMEWORK = "PyTorch Lightning"
+FRAMEWORK = "PyTorch"  # as the binding calls it, so that a checkpoint is one model
 
 
 def _package() -> str:

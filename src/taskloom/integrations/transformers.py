@@ -16,7 +16,7 @@ __all__ = ["TaskloomCallback"]
 
 SECTION = "Transformers"
 CONFIGURATION = "Model Configuration"
-FRAMEWORK = "Transformers"
+FRAMEWORK = "PyTorch"  # as the binding calls it, so that a checkpoint is one model
 SETS = ("eval", "test")  # the prefixes of evaluation's metrics; everything else is training's
 OF_THE_RUN = frozenset(
     {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos", "epoch"}

@@ -1,6 +1,7 @@
 """CatBoost: metrics of each evaluation set at each iteration, feature importance, models saved and loaded.
 
-All classes train through one method; a callback of ours goes behind the script's own ones, in a copy of their list.
+All classes train through one method; a callback of ours goes before the script's own ones, in a copy of their list,
+since the first one that ends a training is the last one that is called.
 On a GPU CatBoost takes no callbacks: there the metrics are read when the training is over. Iterations count from 0,
 as CatBoost prints them.
 """
@@ -97,7 +98,9 @@ def _with_callback(
     if "callbacks" not in signature.parameters:  # before CatBoost 0.26
         return args, kwargs
     bound = signature.bind(model, *args, **kwargs)
-    bound.arguments["callbacks"] = [*(bound.arguments.get("callbacks") or ()), ours]
+    given = bound.arguments.get("callbacks")
+    if given is None or isinstance(given, list | tuple):
+        bound.arguments["callbacks"] = [ours, *(given or ())]
     return bound.args[1:], bound.kwargs
 
 
