@@ -32,9 +32,8 @@ def newest_weights(records: Sequence[Record]) -> list[Record]:
 
 
 def names_weights(record: ModelStored) -> bool:
-    """Whether it tells where the bytes are, and so replaces what was told before."""
-    told = not record.changed or not {"digest", "uri"}.isdisjoint(record.changed)
-    return told and bool(record.model.digest or record.model.uri)
+    """Whether it tells where the bytes are, or that there are none, and so replaces what was told before."""
+    return not record.changed or not {"digest", "uri"}.isdisjoint(record.changed)
 
 
 def without_weights(record: ModelStored) -> ModelStored:

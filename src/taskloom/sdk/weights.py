@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from taskloom.domain.artifact import Model, ModelLink
 from taskloom.journal.weights import BYTES
@@ -80,7 +81,7 @@ class Weights:
 
         place, uri = _address(path)
         lying = _look(place, flat)
-        model = self._model(uri, framework, name, Path(uri.rstrip("/")).stem)
+        model = self._model(uri, framework, name, _called(uri, lying))
         newest = self._session.logger.newest_iteration() if iteration is None else iteration
         told: dict[str, Any] = {"framework": framework}
         if newest is not None:
@@ -126,9 +127,11 @@ class Weights:
         with self._held():
             for model in [one for (known, _), one in self._models.items() if known == uri and one.told]:
                 model.lying = None
+                model.version += 1
                 told: dict[str, Any] = {"system_tags": (REMOVED,)}
                 if model.told["digest"]:
-                    told |= {"digest": "", "size": 0, "uri": uri, "fingerprint": model.told["digest"]}
+                    # Without an address, or the shipper would bring the bytes there once more.
+                    told |= {"digest": "", "size": 0, "uri": "", "fingerprint": model.told["digest"]}
                 model.told |= told
                 value = Model(id=model.id, name=model.name, **told)
                 self._session.record(ModelStored(model=value, changed=tuple(told)))
@@ -147,9 +150,9 @@ class Weights:
 
         def tell(fingerprint: str) -> None:
             with self._session.notices.boundary(f"that {_last(uri)} was loaded could not be recorded"):
-                stem = Path(uri.rstrip("/")).stem[:LONGEST_NAME]
+                called = _called(uri, lying)[:LONGEST_NAME]
                 self._session.record(
-                    ModelUsed(fingerprint=fingerprint, uri=uri, name=stem, framework=framework, time=time.time())
+                    ModelUsed(fingerprint=fingerprint, uri=uri, name=called, framework=framework, time=time.time())
                 )
 
         fetched = self._fetched(place)
@@ -193,12 +196,12 @@ class Weights:
             self._prints = Prints()
         return self._prints
 
-    def _model(self, uri: str, framework: str, name: str | None, stem: str) -> _Saved:
+    def _model(self, uri: str, framework: str, name: str | None, called: str) -> _Saved:
         with self._held():
             known = self._models.get((uri, framework))
             if known is None:
                 document = self._session.document()
-                wanted = (name or f"{document.name or self._session.id} - {stem}")[:LONGEST_NAME]
+                wanted = (name or f"{document.name or self._session.id} - {called}")[:LONGEST_NAME]
                 known = _Saved(uuid.uuid4().hex, self._free(wanted))
                 self._models[uri, framework] = known
             return known
@@ -290,4 +293,13 @@ def _tags(lying: Lying | None, destination: str | None) -> tuple[str, ...]:
 
 
 def _last(uri: str) -> str:
-    return Path(uri.rstrip("/")).name
+    """The last name of an address, as people write it."""
+    last = Path(uri.rstrip("/")).name
+    return unquote(last) if uri.startswith("file:") else last
+
+
+def _called(uri: str, lying: Lying | None) -> str:
+    """Of a file its name without the suffix; of what is no file the whole name, which may have points in it."""
+    last = _last(uri)
+    is_file = lying.single if lying is not None else not uri.startswith("hf:")
+    return Path(last).stem if is_file else last

@@ -60,6 +60,17 @@ def test_a_record_of_nothing_but_weights_does_not_come_to_mean_everything() -> N
     assert set(bare.changed).isdisjoint(WEIGHTS)
 
 
+def test_weights_that_were_removed_before_they_were_sent_do_not_travel() -> None:
+    model = new_id()
+    removed = ModelStored(
+        model=Model(model, "net", fingerprint="1" * 64, system_tags=("removed",)),
+        changed=("digest", "uri", "fingerprint", "system_tags"),
+    )
+    bare = newest_weights([first(model, "1" * 64), removed])[0]
+    assert isinstance(bare, ModelStored)
+    assert (bare.model.digest, bare.model.comment) == ("", "a comment")
+
+
 def test_replaced_weights_are_not_sent_and_nothing_else_is_lost(house: House, tmp_path: Path) -> None:
     script, model = Script(tmp_path / "journal").open(), new_id()
     digests = [spooled(script, f"epoch {n}".encode()) for n in range(5)]
