@@ -100,7 +100,9 @@ class Frameworks:
         self._hooks: dict[str, Hooks] = {}
         self._states: dict[str, _State] = {}
         self._imports = Imports(TRIGGERS, self._install)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._told: dict[str, Any] = {}
 
     def start(self) -> None:
         """Hook what is imported already, and what will be."""
@@ -125,23 +127,33 @@ class Frameworks:
         file = TRIGGERS[name]
         if self._only is not None and file not in self._only:
             return
-        with self._lock, self._session.notices.boundary(f"{file} could not be hooked"):
-            binding: Binding = importlib.import_module(f"taskloom.sdk.bindings.{file}").BINDING
-            wanted = wanted_by(self._switches, binding.switch)
-            if wanted is False:
-                return
-            state = self._states.setdefault(file, _State(_version(binding.package, module), binding.hooks))
-            if older(state.version, binding.since):
-                state.hooks, state.skipped = (), f"older than {binding.since}"
-                self._tell()
-                return
-            hooks = self._hooks.setdefault(
-                file, Hooks(self._session, file, self._weights, self._line, wanted, self._switches, self._faulty)
-            )
-            hooks.begin()
-            with hooks.guard():
-                binding.install(hooks, module)
+        with self._session.notices.boundary(f"{file} could not be hooked"):
+            with self._lock:  # never while something is imported: another thread's import may wait for it
+                if name in self._busy:
+                    return
+                self._busy.add(name)
+            try:
+                self._hook(file, module)
+            finally:
+                self._busy.discard(name)
+
+    def _hook(self, file: str, module: ModuleType) -> None:
+        binding: Binding = importlib.import_module(f"taskloom.sdk.bindings.{file}").BINDING
+        wanted = wanted_by(self._switches, binding.switch)
+        if wanted is False:
+            return
+        state = self._states.setdefault(file, _State(_version(binding.package, module), binding.hooks))
+        if older(state.version, binding.since):
+            state.hooks, state.skipped = (), f"older than {binding.since}"
             self._tell()
+            return
+        hooks = self._hooks.setdefault(
+            file, Hooks(self._session, file, self._weights, self._line, wanted, self._switches, self._faulty)
+        )
+        hooks.begin()
+        with hooks.guard():
+            binding.install(hooks, module)
+        self._tell()
 
     def _faulty(self, file: str, fault: str) -> None:
         state = self._states.setdefault(file, _State())
@@ -150,8 +162,9 @@ class Frameworks:
             self._tell()
 
     def _tell(self) -> None:
-        if not self._session.closed and self._session.owner:
-            told = {file: state.told() for file, state in sorted(self._states.items())}
+        told = {file: state.told() for file, state in sorted(self._states.items())}
+        if told != self._told and not self._session.closed and self._session.owner:
+            self._told = told
             self._session.edit(TaskEdit(runtime={"bindings": told}))
 
 
