@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from taskloom.cli import artifacts, changes, compare, connect, curves, details, follow, lineage, search, verify
+from taskloom.cli import (
+    artifacts,
+    changes,
+    compare,
+    connect,
+    curves,
+    details,
+    follow,
+    lineage,
+    samples,
+    search,
+    verify,
+)
 from taskloom.cli.connect import TaskReference
 from taskloom.cli.output import JsonFlag, YesFlag, confirm, hint, print_json, say, short
 from taskloom.domain.status import Status
@@ -32,6 +44,7 @@ app.command("wait")(follow.wait_for_task)
 app.command("scalars")(curves.list_scalars)
 app.command("plot")(curves.draw_scalar)
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(samples.app, name="samples")
 
 
 @app.command("clone")

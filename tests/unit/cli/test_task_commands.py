@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from taskloom.cli.search import parse_condition
+from taskloom.domain.artifact import Sample
 from taskloom.domain.parameters import encode
 from taskloom.wire import messages as m
+from taskloom.wire.records import Sampled
 
 # --- list -------------------------------------------------------------------------------------------------
 
@@ -274,6 +276,36 @@ def test_artifacts_are_listed_and_fetched(taskloom: Any, finished: Any, artifact
     assert Path(got["path"]).read_bytes() == data
     assert got["digest"] == made.digest
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["weights.bin"]
+
+
+def test_samples_are_listed_and_fetched(taskloom: Any, finished: Any, artifact: Any, tmp_path: Path) -> None:
+    script = finished()
+    digest = artifact(script, "page", b"<script>never run</script>").digest
+    facts = {"title": "shown", "time": 1.0, "media_type": "text/html", "digest": digest}
+    for iteration, name in ((1, "page_1.html"), (2, "../../page_2.html")):
+        script.tell(Sampled(sample=Sample(series="page", iteration=iteration, name=name, **facts)))
+    script.tell(Sampled(sample=Sample(title="far", series="film", iteration=0, time=1.0, uri="s3://b/film.mp4")))
+    told = taskloom("task", "samples", "list", script.task, "--json").json
+    assert [(s["title"], s["iteration"], s.get("size", 0)) for s in told["samples"]] == [
+        ("far", 0, 0),
+        ("shown", 2, 26),
+    ]
+    every = taskloom("task", "samples", "list", script.task, "--title", "shown", "--all")
+    assert [line.split()[:3] for line in every.out.splitlines() if "page" in line] == [
+        ["shown", "page", "2"],
+        ["shown", "page", "1"],
+    ]
+    got = taskloom("task", "samples", "get", script.task, "shown", "page", "-o", str(tmp_path), "--json").json
+    assert Path(got["path"]).resolve() == tmp_path / "page_2.html"
+    assert Path(got["path"]).read_bytes() == b"<script>never run</script>"
+    earlier = taskloom(
+        "task", "samples", "get", script.task, "shown", "page", "--iteration", "1", "-o", str(tmp_path)
+    )
+    assert (earlier.code, (tmp_path / "page_1.html").is_file()) == (0, True)
+    elsewhere = taskloom("task", "samples", "get", script.task, "far", "film")
+    assert (elsewhere.code, "s3://b/film.mp4" in elsewhere.err) == (1, True)
+    missing = taskloom("task", "samples", "get", script.task, "shown", "page", "--iteration", "9")
+    assert (missing.code, "no sample 'shown' / 'page' at 9" in missing.err) == (1, True)
 
 
 def test_a_file_that_is_there_is_kept(taskloom: Any, finished: Any, artifact: Any, tmp_path: Path) -> None:
