@@ -223,7 +223,8 @@ class Uploads:
 
     def _place(self, need: Need, state: _State, post: Post) -> None:
         """To the destination, else to the server; raises what may work later."""
-        if need.uri and need.uri not in self._fallbacks:
+        known = self._fallbacks.get(need.uri)
+        if need.uri and (known is None or known.digest != need.digest):  # other bytes at the same address
             reason = self._destined(need, state)
             if not reason:
                 return
