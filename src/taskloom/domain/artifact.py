@@ -13,7 +13,10 @@ import msgspec
 
 from taskloom.domain.errors import BadInput
 
+NOTEBOOK_KIND = "notebook"  # the file of the notebook in which the task ran: no result of the run
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+DESIGN, LABELS = "design", "labels"
+"""Names of the configuration objects of a task that the models which it makes take over."""
 
 
 def check_digest(text: str) -> str:
@@ -25,7 +28,7 @@ def check_digest(text: str) -> str:
 class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
     """One artifact of a task.
 
-    kind     what it was: file, folder, dict, pandas, numpy, image, text, object (pickled)
+    kind     what it was: file, folder, dict, pandas, numpy, image, text, object (pickled), notebook
     digest   SHA-256 of the bytes; empty when `uri` names bytes that Taskloom does not hold
     uri      where the bytes are, when they were stored somewhere by an address: elsewhere, or as a file of ours
     fingerprint  SHA-256 of bytes that are elsewhere, where it is known; empty where `digest` tells it

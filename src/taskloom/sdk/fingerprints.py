@@ -140,6 +140,11 @@ class Prints:
                 self._thread = threading.Thread(target=self._work, name="taskloom-fingerprints", daemon=True)
                 self._thread.start()
 
+    def wait(self, timeout: float) -> None:
+        """Until all that were asked for are made; no longer than `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._thread is None, timeout)
+
     def finish(self, timeout: float) -> None:
         """Wait until all are made; what is not within `timeout` seconds is answered with ''."""
         if self._pid != os.getpid():

@@ -32,6 +32,7 @@ from taskloom.sdk.registry import (
     Model,
     design_text,
     label_numbers,
+    labels_of,
     recorder_of,
     shipped_client,
     that_runs,
@@ -81,7 +82,7 @@ class OutputModel(Model):
             "tags": tuple(dict.fromkeys(tags)) if tags else None,
             "comment": comment,
             "framework": str(framework) if framework else None,
-            "labels": label_numbers(label_enumeration) if label_enumeration else None,
+            "labels": label_numbers(label_enumeration or labels_of(document)) or None,
             "design": design_text(config_text, config_dict) or None,
             "metadata": {_BASE: base_model_id} if base_model_id else None,
             "parent": base_model_id if base_model_id and _ID.fullmatch(base_model_id) else None,
@@ -314,6 +315,12 @@ class ModelList(list[Model]):
     def keys(self) -> list[str]:
         return list(self._names)
 
+    def items(self) -> list[tuple[str, Model]]:
+        return list(zip(self._names, self, strict=True))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self._names else default
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             if key not in self._names:
@@ -322,8 +329,20 @@ class ModelList(list[Model]):
         return cast("Any", super()).__getitem__(key)
 
 
-def models_of(recorder: Recorder) -> dict[str, list[Model]]:
-    """`{'input': [...], 'output': [...]}`: what a task's links lead to.
+class ModelsOfTask(dict[str, ModelList]):
+    """`{'input': [...], 'output': [...]}`, the lists as attributes, too."""
+
+    @property
+    def input(self) -> ModelList:
+        return self["input"]
+
+    @property
+    def output(self) -> ModelList:
+        return self["output"]
+
+
+def models_of(recorder: Recorder) -> ModelsOfTask:
+    """What a task's links lead to.
 
     The server is only asked where it alone knows which models these are: what a live task loaded from files.
     """
@@ -337,7 +356,9 @@ def models_of(recorder: Recorder) -> dict[str, list[Model]]:
     if isinstance(recorder, Session) and recorder.loaded_models:
         with contextlib.suppress(TaskloomError):  # nobody answers: what is known here
             links = shipped_client(recorder, LOOK_WAIT).call(GET_TASK, task=recorder.id).models
-    return {
-        direction: ModelList((link.name, made(link)) for link in links if link.direction == direction)
-        for direction in ("input", "output")
-    }
+    return ModelsOfTask(
+        {
+            direction: ModelList((link.name, made(link)) for link in links if link.direction == direction)
+            for direction in ("input", "output")
+        }
+    )

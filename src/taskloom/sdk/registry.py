@@ -10,28 +10,31 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
 from taskloom.domain import artifact as domain
+from taskloom.domain.artifact import LABELS
 from taskloom.domain.errors import BadInput, Conflict, TaskloomError, Unavailable
 from taskloom.domain.status import Status
 from taskloom.sdk.downloads import Wanted, fetch
 from taskloom.sdk.session import current, required_address
 from taskloom.wire.client import build_call
 from taskloom.wire.connection import data_folder
-from taskloom.wire.messages import Condition, ModelDelete, ModelEdit, ModelQuery
+from taskloom.wire.messages import Condition, Lineage, LineageQuery, ModelDelete, ModelEdit, ModelQuery
 from taskloom.wire.operations import (
     DELETE_MODEL,
     EDIT_MODEL,
     GET_BLOB,
     GET_MODEL,
+    MODEL_LINEAGE,
     PUBLISH_MODEL,
     QUERY_MODELS,
 )
 
 if TYPE_CHECKING:
+    from taskloom.domain.task import Task
     from taskloom.sdk.recorder import Recorder
     from taskloom.wire.send import Client
 
@@ -172,11 +175,7 @@ class Model:
     @property
     def config_dict(self) -> dict[str, Any]:
         """The design as a dictionary; empty when it is not JSON."""
-        try:
-            value: Any = json.loads(self.config_text)
-        except ValueError:
-            return {}
-        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        return design_dict(self.config_text)
 
     @property
     def published(self) -> bool:
@@ -237,6 +236,16 @@ class Model:
             return None
         current.fetched[path] = self._id  # who loads it, loads this model
         return path
+
+    def get_lineage(
+        self,
+        direction: Literal["both", "upstream", "downstream"] = "both",
+        depth: int = 20,
+        limit: int = 200,
+    ) -> Lineage:
+        """What this model came from and what came of it; as of a task."""
+        query = LineageQuery(direction=direction, depth=depth, limit=limit)
+        return self._connect().call(MODEL_LINEAGE, query=query, model=self._id)
 
     def get_weights(
         self, raise_on_error: bool = False, force_download: bool = False, extract_archive: bool | None = None
@@ -371,6 +380,22 @@ def design_text(text: str | None, values: Mapping[str, Any] | None) -> str:
     if text is not None and values is not None:
         raise BadInput("a model's design is given as config_text or as config_dict, not as both")
     return text or (json.dumps(dict(values), indent=2, default=str) if values is not None else "")
+
+
+def design_dict(text: str) -> dict[str, Any]:
+    """Empty when it is not JSON."""
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def labels_of(task: Task) -> dict[str, int]:
+    """The labels that were connected to a task, which its models take over."""
+    found = task.configuration.get(LABELS)
+    value = design_dict(found.value) if found is not None else {}
+    return {name: number for name, number in value.items() if isinstance(number, int)}
 
 
 def label_numbers(labels: Mapping[str, int]) -> dict[str, int]:

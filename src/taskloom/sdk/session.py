@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from taskloom.domain.destination import uri_root
+from taskloom.domain.artifact import NOTEBOOK_KIND
 from taskloom.domain.errors import BadInput
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task, TaskEdit, apply_edit
@@ -146,6 +147,7 @@ class Session:
         self._artifacts_used: set[tuple[str, str, str]] = set()
         self.weights: Any = None  # who is told of models that frameworks save and load: see `weights`
         self._watchers: list[Watcher] = []
+        self.settling: list[Callable[[float], None]] = []  # wait until what is being found out is recorded
         self._environment: dict[str, str | None] = {}
         self._capture: threading.Thread | None = None
         self._ending = Ending(self.close)
@@ -247,7 +249,9 @@ class Session:
                 self._document = apply_edit(self._document, record.edit)
             self.writer.record(record)
             self._document = _with_outputs(self._document, record)
-        if isinstance(record, ArtifactStored | ModelStored):
+        if isinstance(record, ModelStored) or (
+            isinstance(record, ArtifactStored) and record.artifact.kind != NOTEBOOK_KIND
+        ):
             self._note_outputs()
         elif isinstance(record, ModelUsed):
             self.loaded_models = True
@@ -288,6 +292,9 @@ class Session:
         self.notices.once(text, text)
 
     def wait_shipped(self, timeout: float, *, while_moving: bool = False) -> bool:
+        if not self.closed:
+            for settle in self.settling:
+                settle(timeout)
         shipped = not self.offline and self.delivery.wait(self.writer, timeout, while_moving=while_moving)
         self.tell_fallbacks()
         return shipped
@@ -307,6 +314,11 @@ class Session:
         if not self._outputs and self._history is not None and self.owner:
             self._outputs = True
             self._history.change(self.id, outputs=True)
+
+    def interrupted_by(self, error: BaseException | None) -> None:
+        """In a notebook: what the last cell raised, which is how the task ends if nothing else is run."""
+        if self.owner:
+            self._ending.interrupted_by(error)
 
     # --- the end ------------------------------------------------------------------------------------------
 

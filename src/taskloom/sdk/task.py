@@ -14,19 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskloom.domain.errors import BadInput, Conflict, TaskloomError
+from taskloom.domain.errors import BadInput, Conflict, TaskloomError, Unavailable
 from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import check_name, check_project
 from taskloom.domain.task import TaskType
 from taskloom.sdk import query, start
-from taskloom.sdk.document import TaskDocument, destination_of_user
+from taskloom.sdk.document import destination_of_user
 from taskloom.sdk.ending import Outcome
 from taskloom.sdk.frameworks import Switches
 from taskloom.sdk.identity import new_id
 from taskloom.sdk.remote import RemoteTask
 from taskloom.sdk.session import OFFLINE_FOLDER, Session, current, is_offline, required_address
 from taskloom.sdk.start import Switch, Wish, check_names, check_tags, check_type
+from taskloom.sdk.task_models import TaskModels
 from taskloom.wire.configuration import MAX_SEED, data_folder
 from taskloom.wire.messages import Enqueue, Finish, MoveRequest, TaskClone, TaskCreate, TaskDelete
 from taskloom.wire.operations import (
@@ -47,12 +48,11 @@ from taskloom.wire.records import EndStatus
 if TYPE_CHECKING:
     from taskloom.domain.verification import Verification
     from taskloom.sdk.artifacts import Artifact
-    from taskloom.sdk.models import Model, OutputModel
     from taskloom.sdk.registered import RegisteredTables
     from taskloom.wire.send import Client
 
 
-class Task(TaskDocument):
+class Task(TaskModels):
     """The record of one execution. `Task.init` begins the one of this script."""
 
     TaskTypes = TaskType
@@ -414,15 +414,33 @@ class Task(TaskDocument):
     ) -> bool:
         """Delete it with its results and bytes; published models and those that other tasks use stay.
 
-        False, or the error with `raise_on_error`, when it was refused.
+        What it stored in its own folder at a destination is removed with this machine's credentials, unless
+        `delete_artifacts_and_models` is False; callback(kind, uri): decides it for each file instead. False, or
+        the error with `raise_on_error`, when it was refused or when bytes could not be removed, which is told.
         """
+        from taskloom.journal.removal import remove_external
+
         try:
-            _client().call(DELETE_TASK, query=TaskDelete(force=force), task=self.id)
+            done = _client().call(DELETE_TASK, query=TaskDelete(force=force), task=self.id)
         except TaskloomError:
             if raise_on_error:
                 raise
             return False
-        return True
+        chosen = [
+            uri
+            for uri in done.external.get(self.id, [])
+            if (
+                callback("artifact" if "/artifacts/" in uri else "model", uri)
+                if callback
+                else delete_artifacts_and_models
+            )
+        ]
+        left = remove_external(self.id, chosen)
+        if left and raise_on_error:
+            raise Unavailable("not removed: " + "; ".join(f"{one.uri}: {one.reason}" for one in left))
+        for one in left:
+            self._recorder.tell(f"{one.uri} could not be removed: {one.reason}")
+        return not left
 
     def mark_started(self, force: bool = False) -> None:
         """Draft to running, for code that reports to it without a worker."""
@@ -484,7 +502,7 @@ class Task(TaskDocument):
             sys.exit(0)
         return queued
 
-    # --- artifacts and models -----------------------------------------------------------------------------
+    # --- artifacts ----------------------------------------------------------------------------------------
 
     def upload_artifact(
         self,
@@ -580,32 +598,6 @@ class Task(TaskDocument):
         spool = self._recorder.spool if self._recorder.live else None
         known = self._recorder.document().artifacts
         return {one.name: Artifact(self._recorder.client, one, cache, self.id, spool) for one in known}
-
-    @property
-    def models(self) -> dict[str, list[Model]]:
-        """`{'input': [...], 'output': [...]}`, oldest first."""
-        from taskloom.sdk.models import models_of
-
-        return models_of(self._recorder)
-
-    def update_output_model(
-        self,
-        model_path: str | Path,
-        name: str | None = None,
-        comment: str | None = None,
-        tags: Sequence[str] | None = None,
-        model_name: str | None = None,
-        iteration: int | None = None,
-        auto_delete_file: bool = False,
-    ) -> str:
-        """Store weights as the task's output model; returns the model's id."""
-        from taskloom.sdk.models import OutputModel
-
-        model: OutputModel = OutputModel(
-            task=self, name=name or model_name, tags=list(tags) if tags else None, comment=comment
-        )
-        model.update_weights(str(model_path), iteration=iteration, auto_delete_file=auto_delete_file)
-        return model.id
 
 
 # --- the seams of the functions above -------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Weights:
         self._own: dict[str, Any] = {}  # what lay at a path when this process had saved it
         self._used: dict[str, Any] = {}  # and when it was loaded
         session.watch(self)
+        session.settling.append(self.settle)
 
     def _begin(self) -> None:
         self._pid = os.getpid()
@@ -77,7 +78,7 @@ class Weights:
         flat: of a folder, only the files that lie directly in it.
         """
         from taskloom.sdk.destinations import chosen_destination
-        from taskloom.sdk.registry import design_text, label_numbers, plain_metadata
+        from taskloom.sdk.registry import design_text, label_numbers, labels_of, plain_metadata
 
         place, uri = _address(path)
         lying = _look(place, flat)
@@ -88,8 +89,9 @@ class Weights:
             told["iteration"] = newest
         if design is not None:
             told["design"] = design_text(design, None) if isinstance(design, str) else design_text(None, design)
-        if labels is not None:
-            told["labels"] = label_numbers(labels)
+        known = labels if labels is not None else labels_of(self._session.document())
+        if known:
+            told["labels"] = label_numbers(known)
         if metadata is not None:
             told["metadata"] = plain_metadata(metadata)
         destination = chosen_destination(self._session) if lying is not None else None
@@ -162,6 +164,11 @@ class Weights:
             tell("")
         else:
             self._reader().ask(("loaded", uri, state), lying, tell)
+
+    def settle(self, timeout: float) -> None:
+        """Wait until the fingerprints that were asked for so far are recorded, at most `timeout` seconds."""
+        if self._prints is not None and self._pid == os.getpid():
+            self._prints.wait(timeout)
 
     def stop(self, timeout: float) -> None:
         """Wait for fingerprints, bounded; models whose folder grew since get a new one."""
