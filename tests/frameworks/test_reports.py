@@ -179,6 +179,48 @@ def test_each_stream_is_recorded_by_itself_and_nothing_twice(bench: Bench) -> No
     }
 
 
+# --- destinations -----------------------------------------------------------------------------------------
+
+
+def test_samples_lie_where_the_script_wishes_and_take_no_more_room_than_their_history(bench: Bench) -> None:
+    folder = bench.work / "seen"
+    task = elsewhere(bench, folder, "kept")
+    assert bench.stdout == f"{folder.as_uri()}\n"
+    held = {s.iteration: s for s in bench.samples(task) if s.series == "a/b"}
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    (writer,) = {name[-21:-13] for name in files}
+    place = f"tests/samples elsewhere/kept.{task.id}/metrics/seen/a/b/a_b_{writer}"
+    assert sorted(files) == [f"{place}_0000000{slot}.png" for slot in range(3)]
+    for step, slot in ((4, 1), (5, 2), (6, 0)):
+        file = files[f"{place}_0000000{slot}.png"]
+        assert np.asarray(Image.open(file)).tolist() == [[step] * 4] * 4
+        assert (held.pop(step).uri, held == {}) == (file.as_uri(), step == 6)
+
+
+def test_samples_that_a_destination_refuses_lie_on_the_server(bench: Bench) -> None:
+    blocked = bench.work / "a file and no folder"
+    blocked.write_text("")
+    task = elsewhere(bench, blocked, "refused")
+    assert [(s.series, s.iteration, s.uri) for s in bench.samples(task)] == [
+        ("a/b", 6, ""),
+        ("a/b", 5, ""),
+        ("a/b", 4, ""),
+        ("here", 0, ""),
+    ]
+    shown = [pixels(bench, sample).tolist() for sample in bench.samples(task)]
+    assert shown == [[[value] * 4] * 4 for value in (6, 5, 4, 99)]
+    assert "does not take files, they are kept on the Taskloom server" in bench.stderr
+
+
+def elsewhere(bench: Bench, destination: Path, name: str) -> Task:
+    done = bench.script(HERE / "scripts" / "samples_elsewhere.py", str(destination), name)
+    assert done.returncode == 0, done.stderr.decode()
+    bench.stdout, bench.stderr = done.stdout.decode(), done.stderr.decode()
+    query = m.TaskQuery(project="tests/samples elsewhere", name=name, exact_name=True)
+    (found,) = bench.client.call(ops.QUERY_TASKS, query).tasks
+    return bench.ended(found.id)
+
+
 # --- bad input --------------------------------------------------------------------------------------------
 
 
