@@ -5,8 +5,8 @@ which command runs (`train`, or `db init` for nested ones). Under a worker the o
 made of these; words that the worker's own command line gives win. click reads them as ever, so types,
 choices and prompts mean what they mean, and a wrong value ends in click's own usage error.
 
-A command whose function belongs to an installed package is not the user's, and is left alone. Typer carries a copy of
-click, so both bindings use this.
+A command whose function belongs to an installed package is not the user's, and is left alone. A Typer that uses click
+is seen, too; one that carries a changed copy of it is not, and its command line is kept as it is.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # The module whose import loads a binding, and the binding's file. A file may stand behind several modules.
 TRIGGERS: dict[str, str] = {
     "click.core": "click",
-    "typer._click.core": "typer",
     "fire.core": "fire",
     "absl.flags": "absl",
     "jsonargparse": "jsonargparse",
@@ -65,7 +64,7 @@ TRIGGERS: dict[str, str] = {
 }
 
 # Those that a helper process of a worker's run has, too: edited values are for every rank.
-COMMAND_LINES = frozenset({"click", "typer", "fire", "absl", "jsonargparse", "hydra"})
+COMMAND_LINES = frozenset({"click", "fire", "absl", "jsonargparse", "hydra"})
 BINDINGS = tuple(sorted(set(TRIGGERS.values())))
 
 

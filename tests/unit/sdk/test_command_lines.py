@@ -294,16 +294,6 @@ def test_a_parameter_that_is_called_command_is_no_command(desk: Desk):
     assert desk.again(second, {"Args/command": "b"}).out == "b\nsub\n"
 
 
-def test_typer_is_told_through_its_own_click(desk: Desk):
-    desk.write(
-        "import typer\nINIT\napp = typer.Typer()\n@app.command()\ndef main(name: str, lr: float = 0.1, fast: bool = False):\n"
-        "    print(name, lr, fast)\napp()"
-    )
-    first = desk.ran("digits", "--fast")
-    assert first.values == {"Args/name": "digits", "Args/lr": "0.1", "Args/fast": "True"}
-    assert desk.again(first, {"Args/lr": "0.5", "Args/fast": "False"}).out == "digits 0.5 False\n"
-
-
 # --- Fire ----------------------------------------------------------------------------------------------------
 
 
