@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from taskloom.domain import task as words
-from taskloom.domain.destination import SERVER, normal_destination
 from taskloom.domain.errors import BadInput
 from taskloom.domain.metrics import from_wire
 from taskloom.domain.parameters import (
@@ -447,6 +446,10 @@ class TaskDocument:
 
 def destination_of_user(wanted: str | Path | bool | None) -> str:
     """What was given as `output_uri`, as a task keeps it. Raises BadInput."""
+    if wanted is None:
+        return ""
+    from taskloom.domain.destination import SERVER, normal_destination
+
     text = str(wanted) if isinstance(wanted, Path) else wanted
     if isinstance(text, str) and text.startswith(("http://", "https://")):
         return SERVER  # ClearML's way to name the server's file store
