@@ -94,7 +94,7 @@ class _Operations:
         """Now, when TensorFlow runs eagerly; else at each run of the graph that is being traced."""
         tensorflow: Any = import_module("tensorflow")
         if tensorflow.executing_eagerly():
-            tell(_value(step), _array(tensorflow, tensor))
+            tell(_value(step), _array(tensorflow.convert_to_tensor(tensor).numpy()))
             return
         if not self._traceable(tensorflow):
             return
@@ -102,7 +102,7 @@ class _Operations:
         def run(step: Any, found: Any) -> None:
             if self._hooks.active:  # the graph lives on when the task has ended
                 with self._hooks.guard():
-                    tell(step, found)
+                    tell(step, _array(found))
 
         wide = tensorflow.convert_to_tensor(step, tensorflow.int64) if isinstance(step, int) else step
         tensorflow.numpy_function(run, [wide, tensor], [])
@@ -120,8 +120,9 @@ def _metadata(serialised: bytes) -> Any:
     return import_module("tensorboard.compat.proto.summary_pb2").SummaryMetadata.FromString(serialised)
 
 
-def _array(tensorflow: Any, tensor: Any) -> Any:
-    return import_module("numpy").asarray(tensorflow.convert_to_tensor(tensor).numpy())
+def _array(found: Any) -> Any:
+    """A lone text is no array; as an array of bytes it would lose zeros at its end."""
+    return import_module("numpy").asarray(found, dtype=object if isinstance(found, bytes) else None)
 
 
 def _value(step: Any) -> int:
