@@ -44,6 +44,20 @@ class Bench(Stage):
             check=False,
         )
 
+    def start_script(self, path: Path | str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Begin a script whose standard input is ours; what it says goes into a log in the work folder."""
+        log = (self.work / f"script-{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [self.python, str(EXAMPLES / path), *arguments],
+            cwd=self.work,
+            env=self.environment(**environment),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        self.processes.append(process)
+        return process
+
     def record(self, path: Path | str, *arguments: str, project: str, **environment: str) -> Task:
         """Run it to a good end; the one task that it made in `project`, ended and wholly shipped."""
         done = self.script(path, *arguments, **environment)

@@ -50,11 +50,13 @@ class Stage:
             check=False,
         )
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    def command(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(
             [sys.executable, "-m", "taskloom.cli.main", *arguments],
             cwd=self.work,
-            env=self.environment(),
+            env=self.environment(**environment),
             capture_output=True,
             timeout=PATIENCE,
             check=False,

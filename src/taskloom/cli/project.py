@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from taskloom.cli import connect
+from taskloom.cli import connect, elsewhere
 from taskloom.cli.connect import ProjectReference
 from taskloom.cli.output import JsonFlag, YesFlag, confirm, local_time, print_fields, print_json, print_table, say
 from taskloom.domain.project import Project
@@ -106,10 +106,12 @@ def delete_project(
         found = connect.find_project(client, project)
         confirm(f"Delete the project {found.name}{' with all its tasks' if force else ''}?", yes)
         done = client.call(op.DELETE_PROJECT, query=m.ProjectDelete(force=force), project=found.id)
+    removal = elsewhere.remove_elsewhere(done.external)
     if json:
-        print_json(done)
+        print_json(removal)
         return
     say(f"project {found.name}: deleted")
+    elsewhere.tell_left(removal)
 
 
 def _fields(project: Project) -> list[tuple[str, object]]:

@@ -14,6 +14,7 @@ from taskloom.cli import (
     connect,
     curves,
     details,
+    elsewhere,
     follow,
     lineage,
     samples,
@@ -146,15 +147,17 @@ def delete_task(
     yes: YesFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Delete a task with its results and the bytes of its artifacts."""
+    """Delete a task with its results and bytes, also those in its own folder at a storage destination."""
     with connect.server() as client:
         found = connect.find_task(client, task)
         confirm(f"Delete {found.project}/{found.name} ({found.status.value}) with all its results?", yes)
         done = client.call(op.DELETE_TASK, query=m.TaskDelete(force=force), task=found.id)
+    removal = elsewhere.remove_elsewhere(done.external)
     if json:
-        print_json(done)
+        print_json(removal)
         return
     say(f"{short(found.id)} {found.name}: deleted")
+    elsewhere.tell_left(removal)
 
 
 def _move(

@@ -66,6 +66,13 @@ class Place(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, key=f"{self.key.rstrip('/')}/{inner}" if self.key else inner)
 
 
+class Left(msgspec.Struct, frozen=True):
+    """Bytes that are still where they were."""
+
+    uri: str
+    reason: str
+
+
 def parse_place(uri: str) -> Place:
     """Raises BadInput for what is no destination."""
     text = uri.strip()
@@ -127,7 +134,9 @@ def normal_destination(wanted: str | bool | None) -> str:
 
 
 def uri_root(uri: str) -> str:
-    """The bucket, container or file system of an address, for people."""
+    """The bucket or container of an address, for people; of a file the folder of its task."""
+    if uri.startswith("file:"):
+        return uri.rpartition("/artifacts/")[0] or uri.rpartition("/models/")[0] or uri.rpartition("/")[0]
     try:
         return parse_place(uri).root
     except BadInput:

@@ -9,18 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
-from taskloom.domain.destination import Place, lies_in_folder_of, parse_place
+from taskloom.domain.destination import Left, Place, lies_in_folder_of, parse_place
 from taskloom.domain.errors import TaskloomError
 from taskloom.journal.storage import Storage, open_storage, remove_empty_folders
-
-
-class Left(msgspec.Struct, frozen=True):
-    """Bytes that are still where they were."""
-
-    uri: str
-    reason: str
 
 
 def remove_external(task_id: str, uris: Iterable[str]) -> list[Left]:

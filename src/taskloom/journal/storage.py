@@ -196,8 +196,8 @@ class Cloud:
         try:
             with self._errors():
                 found = self._obstore.get(self._store, key, options={"head": True})
-        except NotFound:
-            return False
+        except (NotFound, Forbidden):
+            return False  # who may only write is refused here; writing tells what is the matter
         marks = {name.lower(): value for name, value in found.attributes.items()}
         return found.meta["size"] == size and marks.get(MARK) == digest
 

@@ -253,7 +253,8 @@ class Uploads:
             reason = error.message
         else:
             return ""
-        self._refused[root] = (reason, time.monotonic() + REFUSED_FOR)
+        if not root.startswith("file:"):  # one folder says nothing about another
+            self._refused[root] = (reason, time.monotonic() + REFUSED_FOR)
         return reason
 
     def _storage(self, place: Place) -> Storage:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from taskloom.domain.destination import uri_root
 from taskloom.domain.artifact import NOTEBOOK_KIND
+from taskloom.domain.destination import uri_root
 from taskloom.domain.errors import BadInput
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task, TaskEdit, apply_edit
@@ -181,9 +181,9 @@ class Session:
             os.register_at_fork(before=_forks.wait, after_in_parent=_forks.go_on, after_in_child=_after_fork)
         if not self.owner:
             return
-        self._change_environment(child_environment(self.identity))
+        self.change_environment(child_environment(self.identity))
         if self.offline:
-            self._change_environment({SETTINGS["sdk.offline"].variable: "1"})
+            self.change_environment({SETTINGS["sdk.offline"].variable: "1"})
         self._ending.install()
 
     def deliver(self) -> None:
@@ -208,7 +208,8 @@ class Session:
         self._capture = threading.Thread(target=run, name="taskloom-capture", daemon=True)
         self._capture.start()
 
-    def _change_environment(self, values: dict[str, str]) -> None:
+    def change_environment(self, values: dict[str, str]) -> None:
+        """For the processes that are started below this one, until `close`."""
         for name, value in values.items():
             self._environment.setdefault(name, os.environ.get(name))
             os.environ[name] = value
@@ -300,11 +301,11 @@ class Session:
         return shipped
 
     def tell_fallbacks(self) -> None:
-        """What a storage destination refused, each reason once; the bytes are on the Taskloom server."""
+        """What a storage destination refused, once for each; the bytes are on the Taskloom server."""
         for uri, fallback in self.delivery.fallbacks().items():
             root = uri_root(uri)
             text = f"{root} does not take files, they are kept on the Taskloom server: {fallback.reason}"
-            self.notices.once(("fallback", root, fallback.reason), text)
+            self.notices.once(("fallback", root), text)
 
     def poke(self) -> None:
         self.delivery.poke()

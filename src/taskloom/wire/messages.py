@@ -36,6 +36,15 @@ class Done(Answer, frozen=True, kw_only=True):
     """Nothing more to say."""
 
 
+class Deleted(Answer, frozen=True, kw_only=True):
+    """external: by task, addresses of bytes in its own folders at storage destinations, which nobody names any more.
+
+    This server has no credentials for them: whoever deletes removes them, see `journal.removal`.
+    """
+
+    external: dict[str, list[str]] = {}
+
+
 class Fault(Answer, frozen=True, kw_only=True):
     """Body of every error: `{"error": {"code", "message", "details"}}`."""
 

@@ -20,7 +20,7 @@ from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample, StoredF
 from taskloom.domain.errors import BadInput, BlobMissing, Conflict, NotFound, TooLarge
 from taskloom.domain.project import check_tag, check_text
 from taskloom.domain.task import Task
-from taskloom.server.artifacts import file_store, importing, store, use_store, using
+from taskloom.server.artifacts import elsewhere_store, file_store, importing, store, use_store, using
 from taskloom.server.artifacts.files import FileKeeper, filled
 from taskloom.server.artifacts.holdings import Holdings
 from taskloom.server.artifacts.query import page
@@ -157,6 +157,15 @@ class ArtifactService:
         use_store.drop_uses(tx, task_id)
         digests += self.files.drop_of_task(tx, task_id)
         store.unname(tx, digests)
+
+    def stored_elsewhere(self, tx: Connection, task_id: str) -> list[str]:
+        """Addresses below the task's own folders at destinations, of what `drop_results` will drop."""
+        return elsewhere_store.stored_elsewhere(tx, task_id)
+
+    def named_by_nobody(self, tx: Connection, uris: Sequence[str]) -> list[str]:
+        """Those of them that may be removed by whoever has the credentials; this server never does."""
+        named = elsewhere_store.still_named(tx, uris)
+        return [uri for uri in uris if uri not in named]
 
     def _drop_model(self, tx: Connection, model: Model) -> list[str]:
         """The digests that lose a name."""

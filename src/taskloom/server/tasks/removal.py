@@ -35,12 +35,15 @@ class Removal:
         store.close_writers(tx, task_id, besides=besides)
         store.note_deletion(tx, [task_id], self._clock(), results_only=True)
 
-    def drop_tasks(self, tx: Connection, task_ids: Sequence[str]) -> None:
-        """First step of deleting tasks."""
+    def drop_tasks(self, tx: Connection, task_ids: Sequence[str]) -> dict[str, list[str]]:
+        """First step of deleting tasks; tells by task what nobody names any more at their destinations."""
+        elsewhere = {task_id: self._artifacts.stored_elsewhere(tx, task_id) for task_id in task_ids}
         for task_id in task_ids:
             self._artifacts.drop_results(tx, task_id)
         store.remove(tx, task_ids)
         store.note_deletion(tx, task_ids, self._clock(), results_only=False)
+        left = {task_id: self._artifacts.named_by_nobody(tx, uris) for task_id, uris in elsewhere.items() if uris}
+        return {task_id: uris for task_id, uris in left.items() if uris}
 
     def keep_inputs(self, tx: Connection, task: Task, links: Sequence[ModelLink]) -> None:
         """Which models go into a run is part of what to run: it outlives a reset and comes along with a clone."""

@@ -7,7 +7,7 @@ from taskloom.server.call import Call, Handlers
 from taskloom.server.tasks.service import TaskService
 from taskloom.wire.messages import (
     ArtifactList,
-    Done,
+    Deleted,
     JournalMarks,
     ProjectDelete,
     TaskDelete,
@@ -44,15 +44,13 @@ def handlers(tasks: TaskService) -> Handlers:
     async def end_task(call: Call) -> Task:
         return await tasks.end_task(call.path["task"], call.body)
 
-    async def delete_task(call: Call) -> Done:
+    async def delete_task(call: Call) -> Deleted:
         query: TaskDelete = call.query
-        await tasks.delete_task(call.path["task"], force=query.force)
-        return Done()
+        return Deleted(external=await tasks.delete_task(call.path["task"], force=query.force))
 
-    async def delete_project(call: Call) -> Done:
+    async def delete_project(call: Call) -> Deleted:
         query: ProjectDelete = call.query
-        await tasks.delete_project(call.path["project"], force=query.force)
-        return Done()
+        return Deleted(external=await tasks.delete_project(call.path["project"], force=query.force))
 
     async def put_artifact(call: Call) -> ArtifactList:
         return ArtifactList(artifacts=list(await tasks.put_artifact(call.path["task"], call.body)))

@@ -390,26 +390,32 @@ class TaskService:
 
     # --- deleting ---------------------------------------------------------------------------------------
 
-    async def delete_task(self, task_id: str, *, force: bool) -> None:
-        """The task with everything it made. What runs, waits or is published is only deleted by force."""
+    async def delete_task(self, task_id: str, *, force: bool) -> dict[str, list[str]]:
+        """The task with everything it made. What runs, waits or is published is only deleted by force.
 
-        def work(tx: Connection) -> Task:
+        Gives the addresses of bytes at its destinations that are nobody's now.
+        """
+
+        def work(tx: Connection) -> tuple[Task, dict[str, list[str]]]:
             task = moves.known(tx, task_id).task
             if not force:
                 _check_deletable(task.id, task.status)
-            self._removal.drop_tasks(tx, [task_id])
-            return task
+            return task, self._removal.drop_tasks(tx, [task_id])
 
-        task = await self._db.write(work)
+        task, external = await self._db.write(work)
         await self._removal.finish([task_id])
         self._bus.publish(
             LiveEvent(kind="task", task=task_id, project=task.project, status=DELETED, time=self._clock())
         )
+        return external
 
-    async def delete_project(self, project: str, *, force: bool) -> None:
-        """The project and those below it; one that holds tasks only by force, and the tasks go first."""
+    async def delete_project(self, project: str, *, force: bool) -> dict[str, list[str]]:
+        """The project and those below it; one that holds tasks only by force, and the tasks go first.
 
-        def work(tx: Connection) -> tuple[str, list[str]]:
+        Gives by task the addresses of bytes at its destinations that are nobody's now.
+        """
+
+        def work(tx: Connection) -> tuple[str, list[str], dict[str, list[str]]]:
             path = self._projects.project_path(tx, project)
             below = store.projects_under(tx, path)
             held = [task_id for task_id, _ in store.ids_in_projects(tx, below)]
@@ -419,13 +425,14 @@ class TaskService:
                     "move or delete them, or delete it with force",
                     tasks=len(held),
                 )
-            self._removal.drop_tasks(tx, held)
+            external = self._removal.drop_tasks(tx, held)
             store.remove_projects(tx, below)
-            return path, held
+            return path, held, external
 
-        path, held = await self._db.write(work)
+        path, held, external = await self._db.write(work)
         await self._removal.finish(held)
         self._bus.publish(LiveEvent(kind="project", project=path, status=DELETED, time=self._clock()))
+        return external
 
     # --- artifacts --------------------------------------------------------------------------------------
 
