@@ -34,7 +34,9 @@ class CommandLine:
     def __init__(self, session: Session, options: bool | Mapping[str, bool]) -> None:
         self._session = session
         self.chosen = Chosen.of(options)
-        self.argv = tuple(sys.argv[1:])
+        self.argv = (
+            () if "ipykernel" in sys.modules else tuple(sys.argv[1:])
+        )  # a kernel's say nothing of the cells
         self.reported = False  # parameters stand for the command line
 
     @property
@@ -43,7 +45,7 @@ class CommandLine:
 
     def report(self, found: Mapping[str, Parameter], section: str = ARGS_SECTION) -> None:
         """Record what a parser read, without secrets."""
-        self.reported = True
+        self.reported = self.reported or bool(found)
         known = self._session.document().parameters.get(section, {})
         chosen = {name: one for name, one in self.chosen.among(found).items() if known.get(name) != one}
         if chosen and self._session.owner:
@@ -63,7 +65,7 @@ class CommandLine:
     def keep(self, argv: Sequence[str] | None = None) -> None:
         """Record words of the command line for which no parameter stands; all of them by default."""
         words = self.argv if argv is None else tuple(argv)
-        if not words or not self._session.owner or self._session.identity.hosted:
+        if not self.on or not words or not self._session.owner or self._session.identity.hosted:
             return
         if names_a_secret(words):
             self._session.notices.say("the command line is not recorded, since it holds a secret")
@@ -90,6 +92,12 @@ class CommandLine:
             sys.stdout.flush()
             sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, *prefix, *argv])  # noqa: S606
+
+    def leave_to(self, own: Sequence[str]) -> None:
+        """Say that the worker's own command line names what to run, and takes the place of the task's values."""
+        self._session.notices.say(
+            f"the command line of this run is {shlex.join(own)!r}: values of the task's parameters were not added to it"
+        )
 
     def _lost(self, reason: str) -> None:
         self._session.notices.say(

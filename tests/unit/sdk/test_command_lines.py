@@ -414,6 +414,28 @@ def test_a_secret_flag_on_the_command_line_is_recorded_nowhere(desk: Desk):
     assert "the command line is not recorded, since it holds a secret" in first.err
 
 
+def test_flags_that_a_library_parsed_for_itself_do_not_keep_the_command_line(desk: Desk):
+    package = desk.folder / "site-packages" / "flagged"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from absl import flags\nflags.FLAGS(['flagged'])\n")
+    desk.write(
+        "import argparse, sys\nsys.path.insert(0, 'site-packages')\nimport flagged\nINIT\n"
+        "parser = argparse.ArgumentParser()\nparser.add_argument('--lr', type=float)\nprint(parser.parse_args().lr)"
+    )
+    first = desk.ran("--lr", "1")
+    assert first.values == {"Args/lr": "1.0"}
+    assert first.task.execution.arguments == ()
+    assert desk.again(first, {"Args/lr": "2"}).out == "2.0\n"
+
+
+def test_a_rank_below_a_worker_reads_the_edited_values_too(desk: Desk):
+    text = "import fire, os\nINIT\nfire.Fire(lambda lr=0.1: print(lr))"
+    desk.write(text)
+    first = desk.ran()
+    desk.write("import os\nos.environ['RANK'] = '1'\n" + text)
+    assert desk.again(first, {"Args/lr": "0.5"}).out == "0.5\n"
+
+
 # --- jsonargparse --------------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,8 @@ class _Absl:
             return [flag.serializer.serialize(items(edited.value)) if flag.serializer else edited.value]
         return [edited.value]
 
-    def _tell(self) -> None:
+    def _tell(self) -> bool:
+        """Whether there was anything to tell: a library may have parsed flags for itself."""
         edited = self._hooks.line.edited(SECTION)
         found: dict[str, Parameter] = {}
         for module, flags in cast("Mapping[str, list[Any]]", self._flags.FLAGS.flags_by_module_dict()).items():
@@ -88,6 +89,7 @@ class _Absl:
                     given = bool(flag.present) or (known is not None and known.given)
                     found[flag.name] = msgspec.structs.replace(_told(flag), given=given)
         self._hooks.line.report(found, SECTION)
+        return bool(found)
 
     def look_back(self) -> None:
         """Flags that are parsed already."""
@@ -101,8 +103,8 @@ class _Absl:
                 f"FATAL Flags parsing error:\n  {error}\nPass --helpshort or --helpfull to see help on flags.\n"
             )
             sys.exit(1)
-        self._tell()
-        self._hooks.line.keep()
+        if self._tell():
+            self._hooks.line.keep()
 
     def _give(self) -> None:
         changed = False

@@ -155,7 +155,10 @@ class _Fire:
     def _with_edits(self, component: Any, args: list[str]) -> list[str]:
         """Words for all values of the task; flags that the worker's own command line gives come later and win."""
         edited = self._hooks.line.edited()
-        if not edited or any(not word.startswith("-") for word in args):
+        if not edited:
+            return args
+        if any(not word.startswith("-") for word in args):
+            self._hooks.line.leave_to(args)
             return args
         return [*self._words(component, edited), *args]
 

@@ -6,6 +6,8 @@ Words of the command line that are no overrides of the script's configuration (`
 `--multirun`) stay the task's arguments. With `Hydra/_allow_omegaconf_edit_` = True a worker ignores the overrides
 and uses the text of `OmegaConf` itself; secrets, which are `???` there, keep the values of the composed configuration.
 
+`auto_connect_arg_parser=False` leaves the overrides out; the configuration is recorded all the same.
+
 Task.init before the decorated function: one task, for a whole multirun too. Task.init inside it: the composition is
 over, so edited overrides make the script begin again; each job of a multirun is a task of its own, ended with it.
 """
@@ -346,8 +348,6 @@ def _replace_content(config: Any, text: str) -> None:
 
 
 def install(hooks: Hooks, module: ModuleType) -> None:
-    if not hooks.line.on:
-        return
     hydra = _Hydra(hooks)
     hooks.around(cast("Any", module).Hydra, "run", hydra.run)
     hooks.around(cast("Any", module).Hydra, "multirun", hydra.multirun)

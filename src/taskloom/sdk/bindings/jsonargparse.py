@@ -117,7 +117,10 @@ class _Jsonargparse:
     def _with_edits(self, parser: Any, own: list[str]) -> list[str]:
         """Words for all values of the task; options that the worker's own command line gives come later and win."""
         edited = self._hooks.line.edited()
-        if not edited or any(not word.startswith("-") for word in own):
+        if not edited:
+            return own
+        if any(not word.startswith("-") for word in own):
+            self._hooks.line.leave_to(own)
             return own
         return [*self._words(parser, edited, ""), *own]
 
