@@ -23,7 +23,7 @@ from taskloom.domain.task import DEVELOPMENT_TAG, RANDOM_SEED, Task, TaskEdit, T
 from taskloom.journal import layout
 from taskloom.sdk.agents import under_agent
 from taskloom.sdk.capture.arguments import ArgumentHook
-from taskloom.sdk.capture.console import ConsoleTee
+from taskloom.sdk.capture.console import ENV_STDOUT, ConsoleTee, descriptor_name
 from taskloom.sdk.commandline import CommandLine
 from taskloom.sdk.frameworks import COMMAND_LINES, Frameworks, Switches
 from taskloom.sdk.history import History, LastRun
@@ -194,14 +194,17 @@ def attach() -> Session | None:
 def _open(identity: Identity, document: Task, data: Path, notices: Notices) -> Session:
     """A journal that cannot be made where it belongs is made elsewhere: the script goes on."""
     try:
-        return Session(identity, document, data, notices)
+        session = Session(identity, document, data, notices)
     except OSError as error:
         import tempfile
 
         place = Path(tempfile.mkdtemp(prefix="taskloom-"))
         notices.say(f"the journal cannot be written below {identity.root}: {error.strerror}; it is in {place}")
         elsewhere = replace(identity, root=place)
-        return Session(elsewhere, document, data, notices)
+        session = Session(elsewhere, document, data, notices)
+    # Below a task that records its standard output, what is printed to the same place is recorded already.
+    session.stdout_recorded = not session.owner and os.environ.get(ENV_STDOUT, "-") == descriptor_name(1)
+    return session
 
 
 # --- which task -------------------------------------------------------------------------------------------
@@ -336,6 +339,7 @@ def _watch_frameworks(session: Session, wish: Wish, line: CommandLine, only: fro
 def _watch_console(session: Session, wish: Wish) -> None:
     if session.identity.hosted:
         session.stdout_recorded = True  # the worker has the descriptors
+        session.change_environment({ENV_STDOUT: descriptor_name(1)})
         return
     out, err, messages = (_stream_wanted(wish.streams, name) for name in STREAM_NAMES)
     captured: frozenset[int] = frozenset()
@@ -346,6 +350,8 @@ def _watch_console(session: Session, wish: Wish) -> None:
             session.watch(tee)
             captured = tee.captured
             session.stdout_recorded = 1 in captured
+    if session.stdout_recorded:
+        session.change_environment({ENV_STDOUT: descriptor_name(1)})
     if messages and captured != frozenset((1, 2)):
         with session.notices.boundary("what logging says could not be captured"):
             from taskloom.sdk.capture.messages import MessageTap

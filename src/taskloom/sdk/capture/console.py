@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ENV_STDOUT = "TASKLOOM_STDOUT"  # the name of the standard output that is recorded
 PIPE_BYTES = 1 << 20
 _log = logging.getLogger("taskloom")
 # $1: the tee command; then its file for each stream. Streams come in on 3 and 6, go out on 4 and 7; 5 and 8
@@ -183,6 +184,14 @@ def _high(fd: int) -> int:
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
     os.close(fd)
     return high
+
+
+def descriptor_name(fd: int) -> str:
+    """Names what a descriptor leads to, for other processes that may have inherited it; '' when it is closed."""
+    try:
+        return ":".join(map(str, _identity(fd)))
+    except OSError:
+        return ""
 
 
 def _identity(fd: int) -> tuple[int, int, int]:
