@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from tests.frameworks.conftest import Bench
 
@@ -167,6 +168,70 @@ def test_odd_values_several_folders_and_switches(bench: Bench, tmp_path: Path) -
     ]
     assert bench.scalars(off) == {}
     assert "tensorboardx" not in bench.bindings(off)
+
+
+MESSAGES = """
+import struct, sys, tempfile
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.tensor_pb2 import TensorProto
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+from taskloom import Task
+
+def shape(*sizes):
+    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+
+def of(plugin):
+    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+
+Task.init(sys.argv[1], "messages", reuse_last_task_id=False)
+with SummaryWriter(tempfile.mkdtemp()) as writer:
+    def write(step, **fields):
+        writer.file_writer.add_summary(Summary(value=[Summary.Value(**fields)]), step)
+
+    write(1, tag="half", metadata=of("scalars"), tensor=TensorProto(dtype="DT_HALF", tensor_content=struct.pack("<e", 0.5)))
+    write(1, tag="double", tensor=TensorProto(dtype="DT_DOUBLE", tensor_content=struct.pack("<d", 0.1)))
+    write(1, tag="whole", tensor=TensorProto(dtype="DT_INT64", int64_val=[7]))
+    write(1, tag="vector", tensor=TensorProto(dtype="DT_INT64", int64_val=[7], tensor_shape=shape(3)))  # no curve
+    write(1, tag="complex", tensor=TensorProto(dtype="DT_COMPLEX64", tensor_content=bytes(8)))
+    write(2, tag="film", image=Summary.Image(encoded_image_string=b"GIF89a...", width=1, height=1, colorspace=3))
+    write(2, tag="sound", audio=Summary.Audio(encoded_audio_string=b"RIFF....WAVE"))
+    spoken = TensorProto(dtype="DT_STRING", string_val=[b"RIFF1", b"label", b"RIFF2", b"label"], tensor_shape=shape(2, 2))
+    write(2, tag="spoken", metadata=of("audio"), tensor=spoken)
+    shown = TensorProto(dtype="DT_STRING", string_val=[b"1", b"1", b"\\x89PNG"], tensor_shape=shape(3))
+    write(2, tag="shown", metadata=of("images"), tensor=shown)
+    buckets = TensorProto(dtype="DT_DOUBLE", double_val=[0, 1, 5, 1, 2, 6], tensor_shape=shape(2, 3))
+    write(3, tag="layer", metadata=of("histograms"), tensor=buckets)
+    write(4, tag="layer", tensor=buckets)  # the plugin is told once
+    write(5, tag="equal", metadata=of("pr_curves"), tensor=TensorProto(dtype="DT_FLOAT", float_val=[1], tensor_shape=shape(6, 2)))
+"""
+
+
+def test_messages_of_every_make_are_read_and_an_unknown_one_is_told(bench: Bench, tmp_path: Path) -> None:
+    script = tmp_path / "messages.py"
+    script.write_text(MESSAGES)
+    task = bench.record(script, "tbx messages", project="tbx messages")
+    assert bench.scalars(task) == {"half/half": [(1, 0.5)], "double/double": [(1, 0.1)], "whole/whole": [(1, 7.0)]}
+    fault = "BadInput: a tensor of TensorFlow's type 8 is not read"
+    assert bench.bindings(task)["tensorboardx"]["fault"] == fault
+    assert bench.stderr.count(fault) == 1
+    samples = {
+        (one.title, one.series, one.iteration): (one.name, bench.blob(one.digest)) for one in bench.samples(task)
+    }
+    assert samples == {
+        ("Images", "film", 2): ("film_00000002.gif", b"GIF89a..."),
+        ("Audio", "sound", 2): ("sound_00000002.wav", b"RIFF....WAVE"),
+        ("spoken", "0", 2): ("0_00000002.wav", b"RIFF1"),
+        ("spoken", "1", 2): ("1_00000002.wav", b"RIFF2"),
+        ("Images", "shown", 2): ("shown_00000002.png", b"\x89PNG"),
+    }
+    plots = {
+        (one.title, one.series, one.iteration): json.loads(one.figure)["data"][0] for one in bench.plots(task)
+    }
+    assert plots["Histograms", "layer", 0]["y"] == [3, 4]
+    assert [sum(row) for row in plots["Histograms", "layer", 0]["z"]] == [pytest.approx(11.0)] * 2
+    assert (plots["equal", "equal", 5]["x"], plots["equal", "equal", 5]["y"]) == ([1.0, 1.0], [1.0, 1.0])
+    assert len(plots) == 2
 
 
 def tasks(bench: Bench, project: str, names: Sequence[str]) -> list[Task]:
