@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskloom.domain.destination import uri_root
 from taskloom.domain.errors import NotFound
 from taskloom.domain.task import Task
 from taskloom.journal import layout
@@ -92,6 +91,7 @@ class RemoteTask:
 
     def _brought(self, record: Record) -> Record:
         """With its bytes where they belong, or with what a storage destination refused told once."""
+        from taskloom.domain.destination import uri_root
         from taskloom.journal.uploads import bring_now, need_of
 
         sent = bring_now(record, self.spool, required_address())
