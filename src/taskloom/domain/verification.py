@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from taskloom.domain.artifact import NOTEBOOK_KIND
 from taskloom.domain.metrics import WireNumber
 from taskloom.domain.parameters import flatten
 from taskloom.domain.status import Status
@@ -26,7 +27,6 @@ What = Literal["value", "missing", "surplus"]
 REPRODUCED: Verdict = "reproduced"
 DIFFERS: Verdict = "differs"
 COULD_NOT_RUN: Verdict = "could not run"
-NOTEBOOK_KIND = "notebook"  # an artifact that only the session in the notebook can make
 KEPT = 50  # differences that a task keeps; `total` counts them all
 SHOWN_TEXT = 200
 _Sides = tuple[Mapping[str, str], Mapping[str, str]]

@@ -78,6 +78,10 @@ class Ending:
         self._exits.clear()
         self._bottom = None
 
+    def interrupted_by(self, error: BaseException | None) -> None:
+        """What a shell caught from the last piece of code that it ran: the outcome, if nothing runs after it."""
+        self._outcome = None if error is None else outcome_of(type(error), error, error.__traceback__)
+
     def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() == self._pid:
             self._outcome = outcome_of(kind, error, trace)

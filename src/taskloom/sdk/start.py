@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.errors import BadInput, TaskloomError
 from taskloom.domain.project import check_name, check_project, check_tag
@@ -38,6 +38,9 @@ from taskloom.wire.worker_protocol import ENV_LEASE
 
 REMOTE_WAIT = 60.0  # seconds that an explicit wish for the server's answer may take
 STREAM_NAMES = ("stdout", "stderr", "logging")
+
+if TYPE_CHECKING:
+    from taskloom.sdk.capture.kernel import KernelConsole, Notebook
 
 Switch = bool | Mapping[str, bool]
 
@@ -86,13 +89,19 @@ def check_names(project: str | None, name: str | None) -> tuple[str, str]:
 
 
 def script_path() -> Path | None:
-    """The file that Python was started with; None in a console or notebook."""
+    """The file that Python was started with, or that IPython runs; None in a console or notebook."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    if not file or hasattr(sys, "ps1"):
+    if not file or (hasattr(sys, "ps1") and "IPython" not in sys.modules):
         return None
     path = Path(file).absolute()
     return path if path.is_file() else None
+
+
+def running_shell() -> Any:
+    """IPython's shell when what it was told is the code, and not a script that it runs (`%run`); else None."""
+    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return find() if find is not None and script_path() is None else None
 
 
 def start_session(wish: Wish) -> Session:
@@ -325,8 +334,16 @@ def _watch(session: Session, wish: Wish) -> None:
     machine = wanted(wish.resources, "machine") if isinstance(wish.resources, Mapping) else bool(wish.resources)
     code = wanted(wish.frameworks, "detect_repository")
     # Asked for here: at the end of a script Python has forgotten its file, and the script may change its folder.
-    script, folder = script_path(), Path.cwd()
-    session.in_background(lambda: _capture(session, code, script, folder, machine))
+    script, folder, shell = script_path(), Path.cwd(), running_shell()
+    notebook: Notebook | None = None
+    if shell is not None and code and not session.identity.hosted:
+        with session.notices.boundary("the notebook could not be recorded"):
+            from taskloom.sdk.capture.kernel import Notebook
+
+            notebook = Notebook(session, shell, folder)
+            session.watch(notebook)
+            notebook.start()
+    session.in_background(lambda: _capture(session, code, notebook, script, folder, machine))
 
 
 def _watch_frameworks(session: Session, wish: Wish, line: CommandLine, only: frozenset[str] | None = None) -> None:
@@ -345,7 +362,7 @@ def _watch_console(session: Session, wish: Wish) -> None:
     captured: frozenset[int] = frozenset()
     with session.notices.boundary("the console could not be captured"):
         if out or err:
-            tee = ConsoleTee(session.writer.folder, stdout=out, stderr=err)
+            tee = _console(session, out, err)
             tee.start()
             session.watch(tee)
             captured = tee.captured
@@ -359,6 +376,16 @@ def _watch_console(session: Session, wish: Wish) -> None:
             tap = MessageTap(session.logger.record_line, session.notices.boundary, captured)
             tap.start()
             session.watch(tap)
+
+
+def _console(session: Session, out: bool, err: bool) -> ConsoleTee | KernelConsole:
+    shell = running_shell()
+    if shell is not None:
+        from taskloom.sdk.capture.kernel import KernelConsole, is_kernel
+
+        if is_kernel(shell):
+            return KernelConsole(session.writer.stream_path, out, err)
+    return ConsoleTee(session.writer.folder, stdout=out, stderr=err)
 
 
 def _stream_wanted(switch: Switch, name: str) -> bool:
@@ -379,7 +406,9 @@ def _watch_arguments(session: Session, wish: Wish) -> CommandLine:
     return line
 
 
-def _capture(session: Session, code: bool, script: Path | None, folder: Path, machine: bool) -> None:
+def _capture(
+    session: Session, code: bool, notebook: Notebook | None, script: Path | None, folder: Path, machine: bool
+) -> None:
     session.deliver()
     if machine:
         _sample(session)
@@ -387,6 +416,10 @@ def _capture(session: Session, code: bool, script: Path | None, folder: Path, ma
         return  # the worker runs what is written down; it stays as it is
     if not code:
         session.edit(TaskEdit(execution={"python": _python()}))
+        return
+    if notebook is not None:
+        with session.notices.boundary("the notebook could not be recorded"):
+            notebook.look_around()
         return
     with session.notices.boundary("the code could not be captured"):
         from taskloom.sdk.capture.git import capture_code

@@ -23,6 +23,7 @@ import tempfile
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -107,6 +108,50 @@ def capture_code(script: Path | None, cwd: Path) -> dict[str, Any]:
     return found | {"entry_point": script.name, "working_dir": ".", "diff": _script_text(script, note)}
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What the code of a notebook runs in: the fields of an execution but for the script, which changes as cells run.
+
+    diff: the changes of everything else in the repository. path: of the script in the repository; '' without one.
+    """
+
+    fields: dict[str, Any]
+    diff: str = ""
+    path: str = ""
+
+    def execution(self, script: str) -> dict[str, Any]:
+        """All fields, with the script as a part of the changes, or as the code itself."""
+        if len(script.encode()) > MAX_CODE:
+            script = f"# The notebook is not recorded: it has more than {MAX_CODE} bytes of code.\n"
+        return self.fields | {"diff": f"{self.diff}{_created(self.path, script)}" if self.path else script}
+
+
+def capture_surroundings(script: Path, cwd: Path) -> Surroundings:
+    """As `capture_code`, of a script that is no file: it would be called so. Notebooks are left out of the changes."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    alone = Surroundings(found | {"entry_point": script.name, "working_dir": "."})
+    try:
+        root = _root(script)
+        if root is None:
+            return alone
+        fields = _from_repository(_Git(root), script, cwd, is_file=False)
+    except GitTrouble as trouble:
+        _log.warning("taskloom: the repository around the notebook was not recorded: %s", trouble)
+        return alone
+    diff = fields.pop("diff")
+    return Surroundings(found | fields, diff, script.relative_to(root).as_posix())
+
+
+def _created(path: str, text: str) -> str:
+    """A diff that makes a file of these lines."""
+    lines = text.removesuffix("\n").split("\n")
+    body = "".join(f"+{line}\n" for line in lines)
+    return (
+        f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n"
+        f"@@ -0,0 +1,{len(lines)} @@\n{body}"
+    )
+
+
 def strip_credentials(url: str) -> str:
     """The remote's address without user, password and tokens; `git@host:path` keeps its user, who is no secret."""
     if "://" not in url:
@@ -160,7 +205,7 @@ def _root(script: Path) -> Path | None:
     return Path(os.fsdecode(said).removesuffix("\n"))
 
 
-def _from_repository(git: _Git, script: Path, cwd: Path) -> dict[str, Any]:
+def _from_repository(git: _Git, script: Path, cwd: Path, *, is_file: bool = True) -> dict[str, Any]:
     head = git.line("rev-parse", "--verify", "--quiet", "HEAD")
     branch = git.line("symbolic-ref", "--quiet", "--short", "HEAD")
     name, address = chosen_remote(git.folder, branch)
@@ -170,7 +215,7 @@ def _from_repository(git: _Git, script: Path, cwd: Path) -> dict[str, Any]:
     if not commit:
         raise GitTrouble("the repository has no commit yet")
     try:
-        diff = _changes(git, commit, script)
+        diff = _changes(git, commit, script, is_file)
     except _LeftOut as reason:
         diff = f"# {reason}\n"
         _log.warning("taskloom: %s", reason)
@@ -201,10 +246,10 @@ def _import_paths(root: Path, script: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _changes(git: _Git, base: str, script: Path) -> str:
+def _changes(git: _Git, base: str, script: Path, is_file: bool) -> str:
     """Everything since `base` that git knows of, and the entry script. Whole, or `_LeftOut`."""
-    diff = _diff(git, base)
-    if not git.run("ls-files", "--", os.path.relpath(script, git.folder)):
+    diff = _diff(git, base, skip="" if is_file else "*.ipynb")
+    if is_file and not git.run("ls-files", "--", os.path.relpath(script, git.folder)):
         diff += _new_file(git, script)
     if (size := len(diff.encode())) > MAX_CODE:
         raise _too_large(size)
@@ -251,10 +296,11 @@ def _import_root(script: Path, module: str) -> Path:
     return script.parents[depth]
 
 
-def _diff(git: _Git, base: str, *paths: str, renames: bool = True) -> str:
-    """Changes of the work tree since `base`, as text that `git apply` takes."""
+def _diff(git: _Git, base: str, *paths: str, renames: bool = True, skip: str = "") -> str:
+    """Changes of the work tree since `base`, as text that `git apply` takes. `skip`: a wildcard of names."""
     options = [*_DIFF] if renames else [*_DIFF, "--no-renames"]
-    raw = git.run(*options, base, "--", *paths, timeout=DIFF_TIMEOUT)
+    places = [*paths, *([f":(top,exclude){skip}"] if skip else [])]
+    raw = git.run(*options, base, "--", *places, timeout=DIFF_TIMEOUT, literal=not skip)
     if len(raw) > MAX_CODE:
         raise _too_large(len(raw))
     text = _text(raw)
@@ -264,6 +310,7 @@ def _diff(git: _Git, base: str, *paths: str, renames: bool = True) -> str:
         return _binary_diff(git, base, paths[0])
     names = git.run("diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=all", base, "--")
     changed = [os.fsdecode(name) for name in names.split(b"\0") if name]
+    changed = [name for name in changed if not (skip and fnmatch(name, skip))]
     return "".join(_diff(git, base, name, renames=False) for name in changed)
 
 

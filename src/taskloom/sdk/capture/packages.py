@@ -45,9 +45,11 @@ _INDEX_VARIABLES = (
 _OWN_NAME = "taskloom"
 
 
-def capture_packages(script: Path | None) -> str:
-    """Text of a requirements.txt for the script (None: a console or notebook, told by what it has imported)."""
-    own = _OwnCode(script.resolve() if script else None)
+def capture_packages(script: Path | None, source: str | None = None) -> str:
+    """Text of a requirements.txt for the script (None: a console, told by what it has imported). `source`: the
+    script's text when it is no file, as that of a notebook.
+    """
+    own = _OwnCode(script.resolve() if script else None, source)
     own.read()
     installed = _Installed()
     lines: dict[str, list[str]] = {}
@@ -71,6 +73,7 @@ class _OwnCode:
     """The script and the modules around it. `imported`: full names of modules that are not its own."""
 
     script: Path | None
+    source: str | None = None
     imported: set[str] = field(default_factory=set[str])
     _seen: set[Path] = field(default_factory=set[Path])
 
@@ -96,7 +99,8 @@ class _OwnCode:
             if file in self._seen:
                 continue
             self._seen.add(file)
-            for name in _imports(file, package):
+            told = self.source.encode() if self.source is not None and file == self.script else None
+            for name in _imports(file, package, told):
                 own = self._own_file(name, file.parent)
                 if own is None:
                     self.imported.add(name)
@@ -138,10 +142,12 @@ def _held_modules(module: ModuleType) -> Iterator[str]:
             yield value.__name__
 
 
-def _imports(file: Path, package: str) -> Iterator[str]:
-    """Full names of the modules that a source file imports; `package`: what its relative imports start from."""
+def _imports(file: Path, package: str, told: bytes | None = None) -> Iterator[str]:
+    """Full names of the modules that a source file imports; `package`: what its relative imports start from; `told`:
+    the text, where there is no such file.
+    """
     try:
-        source = file.read_bytes()
+        source = file.read_bytes() if told is None else told
         if len(source) > MAX_PARSED:
             yield from (name.decode() for name in set(_IMPORT_LINE.findall(source)))
             return
