@@ -30,7 +30,8 @@ def _install(hooks: Hooks, module: ModuleType) -> None:
     hooks.outermost(torch, "load", loaded)
     hooks.outermost(torch.jit, "save", saved)
     hooks.outermost(torch.jit, "load", loaded)
-    hooks.outermost(torch.jit.ScriptModule, "save", saved)
+    # Scripted modules are of the first class, traced ones of the second; both hold the same function.
+    hooks.outermost(torch.jit.RecursiveScriptModule, "save", saved, [torch.jit.ScriptModule])
     if hasattr(torch, "export"):  # since 2.1
         hooks.outermost(torch.export, "save", saved)
         hooks.outermost(torch.export, "load", loaded)
