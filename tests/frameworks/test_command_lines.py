@@ -247,3 +247,23 @@ def test_jsonargparse_keys_are_told_and_read_edited_values(bench: Bench):
 
     other = bench.clone(task, {"Args/subcommand": "evaluate", "Args/evaluate.limit": "4"})
     assert said(bench, other, "evaluate") == ["evaluate limit=4 labels=None"]
+
+
+def test_argparse_subcommands_are_told_and_another_one_can_be_chosen(bench: Bench):
+    words = ["--seed", "3", "--token", "hunter2", "train", "digits", "--layers", "8", "4"]
+    task = bench.record(HERE / "argparse_subcommands.py", *words, project="examples/argparse")
+    assert bench.parameters(task) == {
+        "Args/seed": ("3", "int"),
+        "Args/action": ("train", "str"),
+        "Args/data": ("digits", "str"),
+        "Args/lr": ("0.1", "float"),
+        "Args/layers": ("[8, 4]", "list"),
+    }
+    assert given(task) == {"Args/seed", "Args/action", "Args/data", "Args/layers"}
+    assert task.execution.arguments == ()
+    copy = bench.clone(task, {"Args/lr": "0.5", "Args/layers": "2 1"})
+    assert said(bench, copy, "run") == [
+        "run {'seed': 3, 'action': 'train', 'data': 'digits', 'lr': 0.5, 'layers': [2, 1]}"
+    ]
+    other = bench.clone(task, {"Args/action": "export", "Args/format": "onnx", "Args/opset": "11"})
+    assert said(bench, other, "run") == ["run {'seed': 3, 'action': 'export', 'format': 'onnx', 'opset': 11}"]

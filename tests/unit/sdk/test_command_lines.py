@@ -478,7 +478,8 @@ parser = ArgumentParser()
 parser.add_argument("--config", action="config")
 parser.add_argument("--data", type=Data, default=Data())
 parser.add_argument("--model", type=Base, required=True)
-made = parser.instantiate(parser.parse_args()) if hasattr(parser, "instantiate") else None
+build = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
+made = build(parser.parse_args())
 print(made.data, made.model.text)
 """)
     first = desk.ran("--model=Small", "--model.width=4", "--data.rows", "9")

@@ -358,7 +358,7 @@ BINDING = Binding(
     switch="hydra",
     modules=("hydra._internal.hydra",),
     package="hydra-core",
-    since="1.1",
+    since="1.3",
     hooks=("hydra.main (Hydra.run)", "hydra.main (Hydra.multirun)"),
     install=install,
 )

@@ -219,7 +219,7 @@ def _early_parses() -> list[tuple[argparse.ArgumentParser | None, argparse.Names
     seen: set[int] = set()
     frame: FrameType | None = sys._getframe(3)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
-        if is_installed(frame.f_code.co_filename):
+        if is_installed(frame.f_code.co_filename) or package_of(frame) in OTHER_PARSERS:
             frame = frame.f_back
             continue
         scopes = [frame.f_globals] if frame.f_locals is frame.f_globals else [frame.f_locals, frame.f_globals]
