@@ -353,6 +353,8 @@ def models_of(recorder: Recorder) -> ModelsOfTask:
         return model
 
     links = recorder.document().models
+    if isinstance(recorder, Session):
+        recorder.settle(LOOK_WAIT)
     if isinstance(recorder, Session) and recorder.loaded_models:
         with contextlib.suppress(TaskloomError):  # nobody answers: what is known here
             links = shipped_client(recorder, LOOK_WAIT).call(GET_TASK, task=recorder.id).models

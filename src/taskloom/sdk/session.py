@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from taskloom.domain.artifact import NOTEBOOK_KIND
-from taskloom.domain.destination import uri_root
 from taskloom.domain.errors import BadInput
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task, TaskEdit, apply_edit
@@ -293,16 +292,21 @@ class Session:
         self.notices.once(text, text)
 
     def wait_shipped(self, timeout: float, *, while_moving: bool = False) -> bool:
-        if not self.closed:
-            for settle in self.settling:
-                settle(timeout)
+        self.settle(timeout)
         shipped = not self.offline and self.delivery.wait(self.writer, timeout, while_moving=while_moving)
         self.tell_fallbacks()
         return shipped
 
+    def settle(self, timeout: float) -> None:
+        """Have everything recorded that is still being found out, such as which models were loaded."""
+        for settle in () if self.closed else tuple(self.settling):
+            settle(timeout)
+
     def tell_fallbacks(self) -> None:
         """What a storage destination refused, once for each; the bytes are on the Taskloom server."""
         for uri, fallback in self.delivery.fallbacks().items():
+            from taskloom.domain.destination import uri_root
+
             root = uri_root(uri)
             text = f"{root} does not take files, they are kept on the Taskloom server: {fallback.reason}"
             self.notices.once(("fallback", root), text)
