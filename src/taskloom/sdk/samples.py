@@ -23,9 +23,9 @@ from taskloom.journal.writer import Writer
 from taskloom.sdk import destinations
 from taskloom.sdk.notices import Notices
 from taskloom.sdk.reporting import Home, Reports, now, text, whole
+from taskloom.wire.configuration import setting
 from taskloom.wire.records import Sampled
 
-HISTORY = 100  # iterations of one title and series
 PIECE = 1 << 20  # bytes in memory at once
 MAX_BYTES = 1 << 30  # of one sample; a larger file is an artifact
 
@@ -33,11 +33,11 @@ MAX_BYTES = 1 << 30  # of one sample; a larger file is an artifact
 class Samples(Reports):
     """The reports whose bytes are kept as files."""
 
-    _history = HISTORY
     _destination = ""
 
     def __init__(self, writer: Writer, notices: Notices, home: Home | None = None) -> None:
         super().__init__(writer, notices, home)
+        self._history: int = setting("sdk.debug_sample_history")  # iterations of one title and series
         self._slots: dict[tuple[str, str], dict[int, int]] = {}  # iterations that lie at a destination, and where
 
     # --- reports ------------------------------------------------------------------------------------------
