@@ -179,6 +179,16 @@ def test_each_stream_is_recorded_by_itself_and_nothing_twice(bench: Bench) -> No
     }
 
 
+def test_text_reported_below_the_task_is_recorded_once(bench: Bench) -> None:
+    task = bench.record(HERE / "scripts" / "reported_below.py", project="tests/reported below")
+    assert sorted(bench.console(task.id).splitlines()) == [
+        "from a fork",
+        "from a process whose output is read",
+        "from a subprocess",
+    ]
+    assert bench.stdout.splitlines() == ["from a subprocess", "from a fork"]
+
+
 # --- destinations -----------------------------------------------------------------------------------------
 
 

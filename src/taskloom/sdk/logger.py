@@ -150,6 +150,16 @@ class Logger(Plots):
         """True: figures of Matplotlib are recorded as images, not as interactive plots."""
         cls.choices.only_images = bool(force)
 
+    @classmethod
+    def set_reporting_nan_value(cls, value: float, warn_period: int = 1000) -> None:
+        """Accepted for scripts that call it: NaN is recorded as it is, nothing takes its place."""
+        Notices().say(f"set_reporting_nan_value({value}): NaN is recorded as NaN")
+
+    @classmethod
+    def set_reporting_inf_value(cls, value: float, warn_period: int = 1000) -> None:
+        """Accepted for scripts that call it: infinite values are recorded as they are."""
+        Notices().say(f"set_reporting_inf_value({value}): infinite values are recorded as they are")
+
     # --- sending ------------------------------------------------------------------------------------------
 
     def flush(self, wait: bool = False) -> bool:

@@ -105,6 +105,19 @@ class Samples(Reports):
             extension = extension if extension.startswith(".") else f".{extension}"
             self._keep(title, series, iteration, _pieces(stream), extension, max_history)
 
+    def report_image_and_upload(
+        self,
+        title: str,
+        series: str,
+        iteration: SupportsIndex | None = None,
+        path: str | Path | None = None,
+        matrix: Any = None,
+        max_image_history: int | None = None,
+        delete_after_upload: bool = False,
+    ) -> None:
+        """The name of `report_image` in older scripts."""
+        self.report_image(title, series, iteration, path, matrix, None, max_image_history, delete_after_upload)
+
     # --- settings -----------------------------------------------------------------------------------------
 
     def set_default_debug_sample_history(self, max_history: int) -> None:

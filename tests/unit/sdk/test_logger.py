@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -192,9 +193,12 @@ def test_machine_metrics_do_not_move_the_last_iteration(bench: Bench) -> None:
 
 def test_text_goes_to_the_console(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.logger.report_text("hello")
+    bench.logger.report_text("loud", level="error")  # type: ignore[arg-type]
     bench.logger.report_text("quiet", level=30, print_console=False)
-    assert capsys.readouterr().out == "hello\n"
-    assert Reader(bench.writer.folder).console("report", 0, 100) == b"hello\nWARNING: quiet\n"
+    bench.logger.report_text("of a level of its own\n", level=33, print_console=False)
+    assert capsys.readouterr().out == "hello\nERROR: loud\n"
+    recorded = b"hello\nERROR: loud\nWARNING: quiet\nLevel 33: of a level of its own\n"
+    assert Reader(bench.writer.folder).console("report", 0, 200) == recorded
 
 
 # --- plots ------------------------------------------------------------------------------------------------
@@ -282,6 +286,53 @@ def test_bars_lines_and_points(bench: Bench) -> None:
     assert figures["bars", "two"]["layout"]["barmode"] == "stack"
     assert figures["lines", "lines"]["data"][0]["y"] == [1, 2]
     assert figures["points", "s"]["data"][0]["text"] == ["p", "q"]
+
+
+def test_arrays_that_plotly_has_packed_are_numbers_again(bench: Bench) -> None:
+    packed = {"dtype": "f8", "bdata": "AAAAAAAA8D8AAAAAAADwfwAAAAAAAAhA", "shape": "3"}  # 1, infinity, 3
+    rows = {"dtype": "i2", "bdata": "AQACAAMABAAFAAYA", "shape": "3, 2"}
+    bench.logger.report_plotly(
+        "plot", "packed", iteration=1, figure={"data": [{"y": packed, "z": rows}], "layout": {}}
+    )
+    ((_, _, _, _, figure),) = bench.figures()
+    assert figure["data"] == [{"y": [1.0, None, 3.0], "z": [[1, 2], [3, 4], [5, 6]]}]
+
+
+def test_dates_of_every_kind_are_text(bench: Bench) -> None:
+    days = np.array(["2026-01-01T12:00"], dtype="datetime64[ns]")
+    bench.logger.report_plotly(
+        "plot", "dates", iteration=1, figure={"x": days, "y": date(2026, 1, 1), "layout": {}}
+    )
+    ((_, _, _, _, figure),) = bench.figures()
+    assert figure == {"x": ["2026-01-01T12:00:00.000000000"], "y": "2026-01-01", "layout": {}}
+
+
+def test_of_too_many_points_the_extremes_stay(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    heights = np.zeros(300_000)
+    heights[[123_456, 222_222]] = [7.0, -7.0]
+    points = np.stack([np.arange(300_000), heights], axis=1)
+    bench.logger.report_scatter2d("long", "curve", points, 1, labels=[str(n) for n in range(300_000)])
+    ((_, _, _, _, figure),) = bench.figures()
+    (trace,) = figure["data"]
+    assert len(trace["x"]) <= 100_001
+    assert [trace["x"][0], trace["x"][-1], min(trace["y"]), max(trace["y"])] == [0, 299_999, -7, 7]
+    assert trace["text"][trace["y"].index(7)] == "123456"
+    assert "its highest and lowest points" in capsys.readouterr().err
+
+
+def test_options_of_plotly_are_merged_into_what_is_there(bench: Bench) -> None:
+    bench.logger.report_histogram(
+        "t",
+        "s",
+        [1, 2],
+        1,
+        xaxis="x",
+        data_args={"marker": {"color": "red"}},
+        extra_layout={"xaxis": {"type": "date"}},
+    )
+    ((_, _, _, _, figure),) = bench.figures()
+    assert figure["data"][0]["marker"] == {"color": "red"}
+    assert figure["layout"]["xaxis"] == {"title": {"text": "x"}, "type": "date"}
 
 
 @pytest.mark.parametrize(
