@@ -10,7 +10,14 @@ from tests.frameworks.conftest import EXAMPLES, Bench
 from taskloom.domain.parameters import flatten
 from taskloom.domain.task import Task
 
-HERE = Path("02-command-lines")
+FOLDER = EXAMPLES / "02-command-lines"
+
+
+def example(bench: Bench, name: str) -> Path:
+    """A copy outside of the repository, so that a worker need not check the whole of it out."""
+    copy = bench.work / name
+    copy.write_text((FOLDER / name).read_text())
+    return copy
 
 
 def said(bench: Bench, task: Task, *beginnings: str) -> list[str]:
@@ -24,7 +31,7 @@ def given(task: Task) -> set[str]:
 
 def test_a_click_command_is_told_and_reads_edited_values(bench: Bench):
     words = ["digits", "--lr", "0.3", "--layer", "8", "--no-augment", "-vv", "--api-key", "hunter2"]
-    task = bench.record(HERE / "click_single.py", *words, project="examples/click")
+    task = bench.record(example(bench, "click_single.py"), *words, project="examples/click")
     assert bench.parameters(task) == {
         "Args/data": ("digits", "str"),
         "Args/lr": ("0.3", "float"),
@@ -72,7 +79,7 @@ def test_a_click_command_is_told_and_reads_edited_values(bench: Bench):
 def test_commands_of_a_click_group_begin_again_with_edited_values(bench: Bench):
     """Task.init stands inside the command: its variables are bound when the edits are known."""
     words = ["--seed", "3", "train", "--lr", "0.2", "--tag", "a b", "--tag=c"]
-    task = bench.record(HERE / "click_multi.py", *words, project="examples/click groups")
+    task = bench.record(example(bench, "click_multi.py"), *words, project="examples/click groups")
     assert bench.parameters(task) == {
         "Args/seed": ("3", "int"),
         "Args/command": ("train", "str"),
@@ -104,7 +111,7 @@ def test_commands_of_a_click_group_begin_again_with_edited_values(bench: Bench):
 
 def test_a_fire_function_is_told_and_reads_edited_values(bench: Bench):
     words = ["digits", "0.2", "a", "b", "--epochs", "5"]
-    task = bench.record(HERE / "fire_function.py", *words, project="examples/fire function")
+    task = bench.record(example(bench, "fire_function.py"), *words, project="examples/fire function")
     assert said(bench, task, "train") == [
         "train digits lr=0.2 words=('a', 'b') epochs=5 layers=(64, 32) name='007' fast=False"
     ]
@@ -130,7 +137,7 @@ def test_a_fire_function_is_told_and_reads_edited_values(bench: Bench):
 
 def test_a_fire_class_begins_again_with_edited_values(bench: Bench):
     words = ["--seed", "3", "train", "--lr", "0.2"]
-    task = bench.record(HERE / "fire_class.py", *words, project="examples/fire class")
+    task = bench.record(example(bench, "fire_class.py"), *words, project="examples/fire class")
     assert bench.parameters(task) == {
         "Args/seed": ("3", "int"),
         "Args/folder": ("data", "str"),
@@ -153,7 +160,7 @@ def test_a_fire_class_begins_again_with_edited_values(bench: Bench):
 
 def test_fire_groups_are_told_and_another_member_can_be_run(bench: Bench):
     words = ["data", "load", "digits", "--rows", "10"]
-    task = bench.record(HERE / "fire_grouped.py", *words, project="examples/fire groups")
+    task = bench.record(example(bench, "fire_grouped.py"), *words, project="examples/fire groups")
     assert bench.parameters(task) == {
         "Args/data/root": (".", "str"),
         "Args/command": ("data.load", "str"),
@@ -182,7 +189,7 @@ def test_absl_flags_are_told_and_read_edited_values(bench: Bench, early: bool):
     """Parsed after Task.init and before it: `FLAGS` gives the edited values either way."""
     project = f"examples/absl {early}"
     script = bench.work / f"absl_{early}.py"
-    text = (EXAMPLES / HERE / "absl_flags.py").read_text().replace("examples/absl", project)
+    text = (FOLDER / "absl_flags.py").read_text().replace("examples/absl", project)
     script.write_text(text.replace('os.environ.get("EARLY")', str(early)))
     words = ["--lr=0.2", "--layer=8", "--layer=4", "--noaugment", "digits"]
     task = bench.record(script, *words, project=project)
@@ -220,7 +227,7 @@ JSONARGPARSE = {
 def test_jsonargparse_keys_are_told_and_read_edited_values(bench: Bench):
     (bench.work / "train.yaml").write_text("epochs: 5\nopt:\n  lr: 0.3\n")
     words = ["train", "--config", "train.yaml", "digits", "--opt.lr", "0.2", "--model.width", "8"]
-    task = bench.record(HERE / "jsonargparse_cli.py", *words, project="examples/jsonargparse")
+    task = bench.record(example(bench, "jsonargparse_cli.py"), *words, project="examples/jsonargparse")
     assert bench.parameters(task) == {**JSONARGPARSE, "Args/train.config": ("train.yaml", "str")}
     assert given(task) == {
         "Args/subcommand",
@@ -251,7 +258,7 @@ def test_jsonargparse_keys_are_told_and_read_edited_values(bench: Bench):
 
 def test_argparse_subcommands_are_told_and_another_one_can_be_chosen(bench: Bench):
     words = ["--seed", "3", "--token", "hunter2", "train", "digits", "--layers", "8", "4"]
-    task = bench.record(HERE / "argparse_subcommands.py", *words, project="examples/argparse")
+    task = bench.record(example(bench, "argparse_subcommands.py"), *words, project="examples/argparse")
     assert bench.parameters(task) == {
         "Args/seed": ("3", "int"),
         "Args/action": ("train", "str"),

@@ -124,8 +124,6 @@ def test_every_job_of_a_sweep_is_a_task_when_task_init_stands_inside(bench: Benc
     }
     assert good.execution.arguments == ("lr=0.1", "db=postgresql")
 
-    same = bench.clone(good)
-    assert trained(bench, same) == ["train lr=0.1 db=postgresql:5432 as postgres"]
     copy = bench.clone(good, {"Hydra/lr": "0.6", "Hydra/db": "mysql"})
     assert trained(bench, copy) == ["train lr=0.6 db=mysql:3306 as omry"]
     assert "taskloom: edited values: the script begins again" in bench.console(copy.id)
