@@ -132,8 +132,10 @@ class Weights:
                 model.version += 1
                 told: dict[str, Any] = {"system_tags": (REMOVED,)}
                 if model.told["digest"]:
-                    # Without an address, or the shipper would bring the bytes there once more.
+                    # Without an address, or the shipper would bring the bytes there once more. With the name, since
+                    # what was told of weights before these is not sent if it still waits.
                     told |= {"digest": "", "size": 0, "uri": "", "fingerprint": model.told["digest"]}
+                    told["filename"] = model.told["filename"]
                 model.told |= told
                 value = Model(id=model.id, name=model.name, **told)
                 self._session.record(ModelStored(model=value, changed=tuple(told)))

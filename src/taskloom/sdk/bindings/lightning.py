@@ -8,56 +8,72 @@ saved (`save_hyperparameters`) are the model's design. Both packages, `lightning
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import ModuleType
 from typing import Any, cast
 
 from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.model_files import ModelFiles
 
+# What is hooked in a module of `lightning.pytorch` or `pytorch_lightning`, of `lightning.fabric` or `lightning_fabric`.
+# Each when it is imported itself: they import one another in circles.
+_CLASSES = {
+    "trainer.trainer": "Trainer",
+    "trainer.connectors.checkpoint_connector": "_CheckpointConnector",
+    "core.module": "LightningModule",
+    "core.datamodule": "LightningDataModule",
+    "strategies.strategy": "Strategy",
+}
+_FABRIC_CLASSES = {"fabric": "Fabric", "plugins.io.torch_io": "TorchCheckpointIO"}
+
 
 def _install(hooks: Hooks, module: ModuleType) -> None:
-    files = ModelFiles(hooks, "PyTorch")
-    if module.__name__.endswith("fabric.fabric"):
-        _install_fabric(hooks, module, files)
-    else:
-        _install_trainer(hooks, module, files)
+    told = _Checkpoints(ModelFiles(hooks, "PyTorch"))
+    for package, classes in _PACKAGES.items():
+        found = classes.get(module.__name__.removeprefix(f"{package}."))
+        if found is None:
+            continue
+        owner: Any = vars(module)[found]
+        for name, then in {
+            "Trainer": {"save_checkpoint": told.saved},
+            "_CheckpointConnector": {"resume_start": told.resumed},
+            "LightningModule": {"load_from_checkpoint": told.loaded},
+            "LightningDataModule": {"load_from_checkpoint": told.loaded},
+            "Strategy": {"remove_checkpoint": told.removed},
+            "Fabric": {"save": told.saved_by_fabric, "load": told.loaded, "load_raw": told.loaded},
+            # Where an asynchronous checkpoint ends, in a thread of its own.
+            "TorchCheckpointIO": {"save_checkpoint": told.written},
+        }[found].items():
+            if hasattr(owner, name):
+                hooks.outermost(owner, name, then)
 
 
-def _install_trainer(hooks: Hooks, module: ModuleType, files: ModelFiles) -> None:
-    package = module.__name__.removesuffix(".trainer.trainer")
+class _Checkpoints:
+    """What is told of each function; the first arguments are its result and its object."""
 
-    def saved(_: Any, trainer: Any, filepath: Any, *_rest: Any, **_more: Any) -> None:
+    def __init__(self, files: ModelFiles) -> None:
+        self._files = files
+
+    def saved(self, _: Any, trainer: Any, filepath: Any, *_rest: Any, **_more: Any) -> None:
         if trainer.is_global_zero:
-            files.saved(filepath, iteration=int(trainer.global_step), design=_hyperparameters(trainer))
+            design = _hyperparameters(trainer)
+            self._files.saved(filepath, iteration=int(trainer.global_step), design=design)
 
-    def written(_: Any, _io: Any, _checkpoint: Any, path: Any, *_rest: Any, **_more: Any) -> None:
-        files.saved(path)
+    def saved_by_fabric(self, _: Any, fabric: Any, path: Any, *_rest: Any, **_more: Any) -> None:
+        if fabric.is_global_zero:
+            self._files.saved(path)
 
-    def removed(_: Any, _strategy: Any, filepath: Any) -> None:
-        files.removed(filepath)
+    def written(self, _: Any, _writer: Any, _checkpoint: Any, path: Any, *_rest: Any, **_more: Any) -> None:
+        self._files.saved(path)
 
-    def loaded(_: Any, _class: Any, checkpoint_path: Any, *_rest: Any, **_more: Any) -> None:
-        files.loaded(checkpoint_path)
+    def removed(self, _: Any, _strategy: Any, filepath: Any) -> None:
+        self._files.removed(filepath)
 
-    def resumed(_: Any, _connector: Any, checkpoint_path: Any = None, *_rest: Any, **_more: Any) -> None:
+    def loaded(self, _: Any, _object: Any, path: Any = None, *_rest: Any, **more: Any) -> None:
+        self._files.loaded(path or more.get("checkpoint_path"))
+
+    def resumed(self, _: Any, _connector: Any, checkpoint_path: Any = None, *_rest: Any, **_more: Any) -> None:
         if checkpoint_path:
-            files.loaded(checkpoint_path)
-
-    trainer: Any = module
-    hooks.outermost(trainer.Trainer, "save_checkpoint", saved)
-    for name, owner in (
-        ("core.module", "LightningModule"),
-        ("core.datamodule", "LightningDataModule"),
-    ):
-        hooks.outermost(getattr(import_module(f"{package}.{name}"), owner), "load_from_checkpoint", loaded)
-    connectors: Any = import_module(f"{package}.trainer.connectors.checkpoint_connector")
-    hooks.outermost(connectors._CheckpointConnector, "resume_start", resumed)
-    strategies: Any = import_module(f"{package}.strategies.strategy")
-    hooks.after(strategies.Strategy, "remove_checkpoint", removed)
-    # Where an asynchronous checkpoint ends, in a thread of its own.
-    writers: Any = import_module(f"{package}.plugins.io")
-    hooks.outermost(writers.TorchCheckpointIO, "save_checkpoint", written)
+            self._files.loaded(checkpoint_path)
 
 
 def _hyperparameters(trainer: Any) -> Mapping[str, Any] | None:
@@ -65,29 +81,16 @@ def _hyperparameters(trainer: Any) -> Mapping[str, Any] | None:
     return dict(cast("Mapping[str, Any]", found)) if isinstance(found, Mapping) and found else None
 
 
-def _install_fabric(hooks: Hooks, module: ModuleType, files: ModelFiles) -> None:
-    def saved(_: Any, fabric: Any, path: Any, *_rest: Any, **_more: Any) -> None:
-        if fabric.is_global_zero:
-            files.saved(path)
-
-    def loaded(_: Any, _fabric: Any, path: Any, *_rest: Any, **_more: Any) -> None:
-        files.loaded(path)
-
-    fabric: Any = module
-    hooks.outermost(fabric.Fabric, "save", saved)
-    hooks.outermost(fabric.Fabric, "load", loaded)
-    if hasattr(fabric.Fabric, "load_raw"):
-        hooks.outermost(fabric.Fabric, "load_raw", loaded)
-
+_PACKAGES = {
+    "lightning.pytorch": _CLASSES,
+    "pytorch_lightning": _CLASSES,
+    "lightning.fabric": _FABRIC_CLASSES,
+    "lightning_fabric": _FABRIC_CLASSES,
+}
 
 BINDING = Binding(
     switch="pytorch",
-    modules=(
-        "lightning.pytorch.trainer.trainer",
-        "pytorch_lightning.trainer.trainer",
-        "lightning.fabric.fabric",
-        "lightning_fabric.fabric",
-    ),
+    modules=tuple(f"{package}.{module}" for package, classes in _PACKAGES.items() for module in classes),
     package="lightning",
     since="2.0",
     hooks=(
