@@ -43,6 +43,7 @@ from taskloom.wire.records import ModelStored
 
 if TYPE_CHECKING:
     from taskloom.sdk.recorder import Recorder
+    from taskloom.wire.send import Client
 
 __all__ = ["InputModel", "Model", "ModelList", "OutputModel", "models_of"]
 
@@ -78,6 +79,7 @@ class OutputModel(Model):
         super().__init__(links.get(self._link_name) or uuid.uuid4().hex)
         self._connect = self._recorder.client
         self._destination: str | None = None
+        self._reported = False
         given: dict[str, Any] = {
             "tags": tuple(dict.fromkeys(tags)) if tags else None,
             "comment": comment,
@@ -285,6 +287,13 @@ class OutputModel(Model):
         if name:
             self._link_name = name
             self._change()
+
+    def _reporting_client(self) -> Client:
+        """The first report waits until the server has the model."""
+        if self._reported:
+            return self._recorder.client()
+        self._reported = True
+        return shipped_client(self._recorder, LOOK_WAIT)
 
     def publish(self) -> None:
         """Make it read-only for ever; waits until the server has everything of it."""

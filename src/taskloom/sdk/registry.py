@@ -19,6 +19,7 @@ from taskloom.domain.artifact import LABELS
 from taskloom.domain.errors import BadInput, Conflict, TaskloomError, Unavailable
 from taskloom.domain.status import Status
 from taskloom.sdk.downloads import Wanted, fetch
+from taskloom.sdk.model_reports import ModelReports
 from taskloom.sdk.session import current, required_address
 from taskloom.wire.client import build_call
 from taskloom.wire.connection import data_folder
@@ -57,7 +58,7 @@ FRAMEWORKS = {
 }
 
 
-class Model:
+class Model(ModelReports):
     """A model that the server has. What is known of it is read when it is first asked for."""
 
     def __init__(self, model_id: str) -> None:
@@ -81,6 +82,9 @@ class Model:
     def _change(self, **fields: Any) -> None:
         """Names of `ModelEdit` with their new values."""
         self._known = self._connect().call(EDIT_MODEL, ModelEdit(**fields), model=self._id)
+
+    def _reporting_client(self) -> Client:
+        return self._connect()
 
     @property
     def id(self) -> str:

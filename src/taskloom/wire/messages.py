@@ -18,7 +18,7 @@ from taskloom.domain.project import Project
 from taskloom.domain.queue import Machine, OnLost, Queue, QueueEntry, WorkerInfo
 from taskloom.domain.status import Status
 from taskloom.domain.task import ConfigurationObject, Property, Task, TaskEdit, TaskType
-from taskloom.wire.records import EndStatus, Record
+from taskloom.wire.records import EndStatus, Plotted, Record
 
 Role = Literal["viewer", "member", "admin"]
 """viewer reads; member also writes, runs and deletes; admin also manages users and keys."""
@@ -525,6 +525,23 @@ class ModelEdit(Request, frozen=True, kw_only=True):
     filename: str | None = None
     uri: str | None = None
     fingerprint: str | None = None
+
+
+class ModelPoint(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A point of a curve of a model; told again for the same iteration, the new one counts."""
+
+    title: str
+    series: str
+    iteration: int
+    value: WireNumber
+    time: float
+
+
+class ModelReport(Request, frozen=True, kw_only=True):
+    """What is told of a model itself. Plots as of a task: the same title, series and iteration replaces one."""
+
+    points: list[ModelPoint] = []
+    plots: list[Plotted] = []
 
 
 class ModelDelete(Request, frozen=True, kw_only=True):

@@ -313,6 +313,15 @@ EDIT_MODEL = _send(
     "PATCH", "edit_model", "/api/models/{model}", m.ModelEdit, Model, "artifacts", "Change an unpublished model"
 )
 PUBLISH_MODEL = _act("POST", "publish_model", "/api/models/{model}/publish", Model, "artifacts", "Make read-only")
+REPORT_MODEL = _send(
+    "POST",
+    "report_model",
+    "/api/models/{model}/report",
+    m.ModelReport,
+    m.Done,
+    "tasks",
+    "Report points and plots of a model itself; read them as those of a task, with the model's id",
+)
 DELETE_MODEL = _act(
     "DELETE",
     "delete_model",

@@ -13,8 +13,17 @@ from taskloom import InputModel, Model, OutputModel, Task
 from taskloom.domain.artifact import Artifact, ModelLink
 from taskloom.domain.errors import BadInput, NotFound
 from taskloom.sdk import session as sessions
-from taskloom.wire.messages import Enqueue, ModelQuery, TaskClone
-from taskloom.wire.operations import CLONE_TASK, ENQUEUE_TASK, GET_TASK, QUERY_MODELS, TASK_LINEAGE
+from taskloom.wire.messages import Enqueue, ModelQuery, PlotsQuery, PointsQuery, TaskClone
+from taskloom.wire.operations import (
+    CLONE_TASK,
+    ENQUEUE_TASK,
+    GET_POINTS,
+    GET_TASK,
+    LIST_PLOTS,
+    LIST_SERIES,
+    QUERY_MODELS,
+    TASK_LINEAGE,
+)
 from taskloom.wire.records import ModelStored
 
 Live = Callable[..., Task]
@@ -241,3 +250,31 @@ def test_reading_an_artifact_of_another_task_is_told_once(house: House, live: Li
     assert (edge.relation, edge.source, edge.target) == ("read", data.id, user.id)
     assert (edge.name, edge.digest) == ("table", stored.digest)
     assert house.client.call(QUERY_MODELS, ModelQuery()).total == 0
+
+
+# --- reports about a model --------------------------------------------------------------------------------
+
+
+def test_a_model_has_curves_values_and_plots_of_its_own(
+    house: House, live: Live, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live()
+    model = OutputModel(name="net")
+    for iteration, value in enumerate((0.5, 0.75, float("nan"))):
+        model.report_scalar("accuracy", "test", value, iteration)
+    model.report_single_value("f1", 0.9)
+    model.report_confusion_matrix("confusion", "test", [[3, 1], [0, 4]], iteration=1)
+    Model(model.id).report_table("rows", "test", table_plot=[["a"], [1]])
+    points = house.client.call(GET_POINTS, query=PointsQuery(title="accuracy", series="test"), task=model.id)
+    assert (points.iteration, points.value) == ([0, 1, 2], [0.5, 0.75, "NaN"])
+    series = {(one.title, one.series): one.last for one in house.client.call(LIST_SERIES, task=model.id).series}
+    assert series["Summary", "f1"] == 0.9
+    plots = house.client.call(LIST_PLOTS, query=PlotsQuery(), task=model.id).plots
+    assert [(one.title, one.kind) for one in plots] == [("confusion", "confusion_matrix"), ("rows", "table")]
+    model.publish()
+    capsys.readouterr()
+    for _ in range(2):
+        model.report_scalar("accuracy", "test", 1.0, 3)
+    assert capsys.readouterr().err.count("is published") == 1
+    model.report_single_value("f1", "high")  # type: ignore[arg-type]
+    assert "expected a number" in capsys.readouterr().err

@@ -10,21 +10,25 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from taskloom.domain.artifact import Model
-from taskloom.domain.errors import Conflict, IllegalMove, LeaseLost, NotFound
+from taskloom.domain.errors import BadInput, Conflict, IllegalMove, LeaseLost, NotFound
+from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, from_wire
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
-from taskloom.server.metrics.reporting import Reported
+from taskloom.server.metrics.reporting import Reported, Told
 from taskloom.server.metrics.service import MetricsService
 from taskloom.server.settings import Clock
 from taskloom.server.tasks import store
+from taskloom.server.tasks.checks import check_long, finite
 from taskloom.server.tasks.gates import TaskGates
 from taskloom.server.tasks.journal import FRESH, TRIES
 from taskloom.server.tasks.projection import Projection
 from taskloom.server.tasks.removal import Removal
+from taskloom.wire.messages import ModelReport
 
 NOBODY = ""  # no writer of a journal
+LONGEST_NAME = 1024  # characters of a title or series
 
 
 class ReportDesk:
@@ -108,6 +112,28 @@ class ReportDesk:
         if gate.status in ENDED:
             await self._projection.flush()  # who sees the task ended sees its last values, too
         return True
+
+
+def model_report(told: ModelReport) -> Reported:
+    """Raises BadInput for names, iterations and times that cannot be kept."""
+    points: dict[tuple[str, str], Told] = {}
+    for one in told.points:
+        _check(one.title, one.series, one.iteration, one.time)
+        curve = points.setdefault((one.title, one.series), Told())
+        curve.iteration.append(one.iteration)
+        curve.value.append(from_wire(one.value))
+        curve.time.append(one.time)
+    for plot in told.plots:
+        _check(plot.title, plot.series, plot.iteration, plot.time)
+    return Reported(points, plots=told.plots)
+
+
+def _check(title: str, series: str, iteration: int, time: float) -> None:
+    for text, what in ((title, "title"), (series, "series")):
+        check_long(text, what, LONGEST_NAME)
+    if not MIN_ITERATION <= iteration <= MAX_ITERATION:
+        raise BadInput(f"iteration {iteration}: expected a whole number of 64 bits")
+    finite(time, "time")
 
 
 def _admitted(tx: Connection, caller: Caller, task_id: str, locked: bool) -> store.Gate:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from taskloom.domain.task import Task
 from taskloom.server.call import Call, Handlers
+from taskloom.server.tasks.reports import model_report
 from taskloom.server.tasks.service import TaskService
 from taskloom.wire.messages import (
     ArtifactList,
     Deleted,
+    Done,
     JournalMarks,
     ProjectDelete,
     TaskDelete,
@@ -61,6 +63,10 @@ def handlers(tasks: TaskService) -> Handlers:
     async def import_task(call: Call) -> TaskImported:
         return TaskImported(state=await tasks.import_task(call.path["task"], call.body))
 
+    async def report_model(call: Call) -> Done:
+        await tasks.reports.report_model(call.path["model"], model_report(call.body))
+        return Done()
+
     async def ship_journal(call: Call) -> JournalMarks:
         return await tasks.journals.ship(call.caller.user, call.path["task"], call.body)
 
@@ -82,6 +88,7 @@ def handlers(tasks: TaskService) -> Handlers:
         "put_artifact": put_artifact,
         "delete_artifact": delete_artifact,
         "import_task": import_task,
+        "report_model": report_model,
         "ship_journal": ship_journal,
         "journal_marks": journal_marks,
     }
