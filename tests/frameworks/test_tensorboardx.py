@@ -123,6 +123,8 @@ with SummaryWriter(str(root / "a" / "train")) as one, SummaryWriter(str(root / "
     two.add_scalar("shared/loss", 3.0, 1)
     one.add_scalar("deep/er/loss", 1.0, 1)
     one.add_histogram("flat", np.zeros(10), 1)
+    for step in range(25):
+        two.add_histogram("many", np.arange(4.0), step)
     one.add_image("alone", np.zeros((3, 2, 2)), 1)
     two.add_image("alone", np.zeros((3, 2, 2)), 1)
     Logger.tensorboard_auto_group_scalars(True)
@@ -159,9 +161,10 @@ def test_odd_values_several_folders_and_switches(bench: Bench, tmp_path: Path) -
         "split/up/up": [(1, "1.0")],
         "after/all": [(1, "1.0")],
     }
-    (flat,) = bench.plots(odd)
-    (bars,) = json.loads(flat.figure)["data"]
-    assert (flat.title, flat.series, bars["type"], sum(bars["y"])) == ("Histograms", "flat", "bar", 10)
+    plots = {(one.title, one.series): json.loads(one.figure)["data"][0] for one in bench.plots(odd)}
+    assert sorted(plots) == [("Histograms", "flat"), ("Histograms", "many")]
+    assert (plots["Histograms", "flat"]["type"], sum(plots["Histograms", "flat"]["y"])) == ("bar", 10)
+    assert plots["Histograms", "many"]["y"] == list(range(25))  # the last ones were drawn at the end
     assert [(one.title, one.series) for one in bench.samples(odd)] == [
         ("Images", "alone"),
         ("Images b/valid", "alone"),

@@ -82,8 +82,9 @@ class Summaries:
         """An `Event` message of the writer of this folder."""
         for value in event.summary.value:
             names = self._curves.get((folder, value.tag))
-            if names is not None and value.WhichOneof("value") == "simple_value":
-                self._report_scalar(*names, value.simple_value, event.step)
+            number = value.simple_value  # 0.0 also when it holds something else
+            if names is not None and (number or value.WhichOneof("value") == "simple_value"):
+                self._report_scalar(*names, number, event.step)
             else:
                 self._value(str(folder), int(event.step), value, event.summary.value)
 
@@ -207,7 +208,7 @@ class Summaries:
         self._hooks.logger.report_plotly(*names, distribution.figure(*names))
 
     def _draw_what_is_behind(self) -> None:
-        for names, distribution in self._distributions.items():
+        for names, distribution in list(self._distributions.items()):
             if distribution.behind:
                 self._draw(names, distribution)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -116,6 +117,7 @@ class _Operations:
         return not any(name in strategy for name in NOT_TRACED)
 
 
+@lru_cache(maxsize=1024)  # a loop writes the same few again and again
 def _metadata(serialised: bytes) -> Any:
     return import_module("tensorboard.compat.proto.summary_pb2").SummaryMetadata.FromString(serialised)
 
