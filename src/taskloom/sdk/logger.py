@@ -137,7 +137,7 @@ class Logger(Plots):
 
     @classmethod
     def tensorboard_auto_group_scalars(cls, group_scalars: bool = False) -> None:
-        """True: TensorBoard's curves whose tags begin alike (`train/loss`, `train/accuracy`) are one graph."""
+        """True: TensorBoard's curves without a title (`loss`, not `loss/train`) share the graph `Scalars`."""
         cls.choices.group_scalars = bool(group_scalars)
 
     @classmethod

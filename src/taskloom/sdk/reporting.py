@@ -41,7 +41,7 @@ class Home(Protocol):
 class Choices:
     """What a script sets for the whole process, often before there is a task. Bindings read it.
 
-    group_scalars    TensorBoard's curves that share the first part of their tag are one graph
+    group_scalars    TensorBoard's curves without a title share the graph `Scalars`
     single_series    TensorBoard's curves are a graph each
     only_images      Matplotlib's figures are recorded as images, never as interactive plots
     """
