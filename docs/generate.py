@@ -1,13 +1,17 @@
-"""Writes api.md from the table of operations, commands.md from the command line itself, clearml-calls.md.
+"""Writes api.md from the table of operations, commands.md from the command line itself, clearml-calls.md,
+frameworks.md from the declarations of the bindings, examples.md from what the examples say of themselves.
 
 `make docs` runs it; a test compares what it would write with what is committed.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ import click
 import msgspec
 import typer
 
+from taskloom.sdk.binding import Binding
+from taskloom.sdk.frameworks import BINDINGS
 from taskloom.wire.operations import OPERATIONS, Operation
 
 HERE = Path(__file__).parent
@@ -128,7 +134,60 @@ def clearml_calls() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"api.md": api, "commands.md": commands, "clearml-calls.md": clearml_calls}
+def frameworks() -> str:
+    """What every binding hooks, by its own declaration."""
+    lines = [
+        "# Frameworks that are hooked",
+        NOTE,
+        "What a task records without being asked, as soon as the script imports it: one file of `sdk/bindings/` each.",
+        "The switch is the name in `Task.init(auto_connect_frameworks={...})`. `taskloom doctor` lists what holds in an",
+        "environment, `taskloom task show` what was hooked in a task, and what went wrong with it.",
+        "",
+        "| Framework | Switch | From version | Hooked |",
+        "|---|---|---|---|",
+    ]
+    for name in BINDINGS:
+        binding: Binding = import_module(f"taskloom.sdk.bindings.{name}").BINDING
+        hooks = ", ".join(f"`{hook}`" for hook in binding.hooks)
+        lines.append(f"| {binding.package} | `{binding.switch}` | {binding.since} | {hooks} |")
+    return "\n".join(lines) + "\n"
+
+
+def examples() -> str:
+    """The first paragraph of every example."""
+    folder = HERE.parent / "examples"
+    lines = [
+        "# Examples",
+        NOTE,
+        "Scripts as their users write them. Each runs by itself and is run by the tests: recorded, compared with what is",
+        "expected, cloned, edited, and run again by a worker. `make demo` shows the first one with everything around it.",
+    ]
+    for room in sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))
+    ):
+        words = room.name.split("-", 1)[1].replace("-", " ")
+        lines += ["", f"## {words[0].upper()}{words[1:]}", ""]
+        for script in sorted(path for path in room.iterdir() if path.suffix in {".py", ".ipynb"}):
+            lines.append(f"- [{script.name}](../examples/{room.name}/{script.name}): {_said(script)}")
+    return "\n".join(lines) + "\n"
+
+
+def _said(script: Path) -> str:
+    if script.suffix == ".ipynb":
+        cells = json.loads(script.read_text("utf-8"))["cells"]
+        words = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").lstrip("# ")
+    else:
+        words = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+    return " ".join(words.split("\n\n")[0].split())
+
+
+PAGES = {
+    "api.md": api,
+    "commands.md": commands,
+    "clearml-calls.md": clearml_calls,
+    "frameworks.md": frameworks,
+    "examples.md": examples,
+}
 
 
 def main() -> int:

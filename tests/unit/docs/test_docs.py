@@ -26,7 +26,7 @@ ROOMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["api.md", "commands.md", "clearml-calls.md"])
+@pytest.mark.parametrize("name", ["api.md", "commands.md", "clearml-calls.md", "frameworks.md", "examples.md"])
 def test_generated_pages_are_what_the_code_says(name: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; "
