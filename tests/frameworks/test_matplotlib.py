@@ -87,3 +87,12 @@ def test_each_state_is_shown_once_and_showing_does_what_it_did(bench: Bench) -> 
     assert bench.stderr.count("what matplotlib did was not recorded: RuntimeError: broken artist") == 1
     assert "complained as ever" in bench.stdout
     assert bench.stdout.splitlines()[-1] == "the script goes on"
+
+
+def test_figures_of_a_notebooks_cells_are_recorded_without_being_asked_for(bench: Bench) -> None:
+    task = bench.record(HERE / "scripts" / "figures_in_a_notebook.py", project="tests/figures in a notebook")
+    assert [(one.title, one.series, one.iteration) for one in bench.plots(task)] == [
+        ("at the end of a cell", "plot", 0),
+        ("shown", "plot", 0),
+    ]
+    assert bench.stdout == "display_data display_data\n"  # each figure was displayed, and once

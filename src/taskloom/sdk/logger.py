@@ -66,9 +66,10 @@ class Logger(Plots):
         """Points of many curves of one graph at one iteration, at once: `{series: value}`."""
         try:
             numbers = self._numbers
-            pairs = [(numbers[title, series], float(value)) for series, value in values.items()]
-            if str in map(type, values.values()):
-                raise TypeError
+            pairs = [
+                (numbers[title, series], value if type(value) is float else number(value))
+                for series, value in values.items()
+            ]
             place = whole(iteration) + self.iteration_offset
             self._writer.scalars(pairs, place, _now())
             self._newest = max(self._newest, place)

@@ -73,6 +73,10 @@ def _array(image: Any) -> tuple[Any, bool]:
         array = numpy.asarray(image)
     except (TypeError, ValueError):
         raise BadInput(f"expected an image, got {type(image).__name__} whose rows differ in length") from None
+    if (
+        "float" in array.dtype.name and array.dtype.kind == "V"
+    ):  # of eight bits or brain floats, which packages add
+        array = array.astype(numpy.float32)
     if array.dtype.kind not in "biuf":
         what = f"an array of {array.dtype}" if array.ndim else type(image).__name__
         raise BadInput(f"expected an image: an array of numbers, a tensor or a Pillow image, got {what}")

@@ -95,6 +95,8 @@ def number(value: Any) -> float:
     """The float of a number; text is not one, even when it looks so."""
     if isinstance(value, str | bytes | bytearray) or value is None:
         raise BadInput(f"expected a number, got {type(value).__name__} {str(value)[:80]!r}")
+    if hasattr(value, "detach"):
+        value = value.detach()  # or torch warns about a loss that has not been detached
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
