@@ -84,7 +84,7 @@ def test_lightning_tells_metrics_hyperparameters_and_checkpoints(heavy: HeavyBen
 
 
 LIGHTNING_ODD = """
-import copy, pickle, sys
+import copy, os, pickle, sys
 from argparse import Namespace
 from dataclasses import dataclass
 import torch
@@ -95,6 +95,11 @@ try:
     TaskloomLogger()
 except ValueError as error:
     print("REFUSED", error)
+os.environ["RANK"] = "1"
+second = TaskloomLogger()  # of several that train together only the first one needs a task
+second.log_metrics({"loss": 1.0}, 1)
+assert (second.name, second.version) == ("", "")
+del os.environ["RANK"]
 task = Task.init(sys.argv[1], "odd/values", reuse_last_task_id=False, auto_connect_frameworks=False)
 
 @dataclass

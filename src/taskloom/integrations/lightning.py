@@ -65,12 +65,12 @@ class TaskloomLogger(_Logger):
     @property
     def name(self) -> str:
         """The task's name, as it can stand in a path."""
-        return self._recording.task.name.replace("/", "_")
+        return self._recording.name
 
     @property
     def version(self) -> str:
         """The task's id."""
-        return self._recording.task.id
+        return self._recording.id
 
     @property
     @_experiment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,21 +20,30 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """A task as a callback uses it. BadInput when none is given and none runs in this process."""
+    """A task as a callback uses it.
+
+    BadInput when none is given and none runs in this process, unless it is one of several that train together, and
+    not the first: those make the same objects, and record nothing.
+    """
 
     def __init__(self, task: Task | None, asker: str) -> None:
         self._asker = asker
         self._elsewhere = ""  # the task's id, when this process does not run it
         self._task: Task | None = None
-        self._use(task or Task.current_task())
+        self._session: Session | None = None
+        self._notices = Notices()
+        found = task or Task.current_task()
+        if found is not None or _is_first():
+            self._use(found)
 
     def _use(self, task: Task | None) -> Task:
         if task is None:
             raise BadInput(f"{self._asker}: no task runs in this process: call Task.init first, or give task=")
         session: Any = task._recorder  # pyright: ignore[reportPrivateUsage]
-        self._session = session if isinstance(session, Session) else None
-        self._notices = session.notices if isinstance(session, Session) else Notices()
-        self._elsewhere = "" if self._session is not None else task.id
+        if isinstance(session, Session):
+            self._session, self._notices = session, session.notices
+        else:
+            self._elsewhere = task.id
         self._task = task
         return task
 
@@ -42,6 +52,15 @@ class Recording:
         if self._task is None:  # sent to another process: it has the task of the one that started it
             return self._use(Task.get_task(self._elsewhere) if self._elsewhere else Task.current_task())
         return self._task
+
+    @property
+    def name(self) -> str:
+        """The task's name, as it can stand in a path; empty where there is none."""
+        return self.task.name.replace("/", "_") if self._task or _is_first() else ""
+
+    @property
+    def id(self) -> str:
+        return self.task.id if self._task or _is_first() else ""
 
     def __getstate__(self) -> dict[str, str]:
         return {"asker": self._asker, "elsewhere": self._elsewhere}
@@ -87,6 +106,11 @@ class Recording:
         """Have `last.stop(timeout)` called when the task of this process ends."""
         if self._session is not None:
             self._session.watch(last)
+
+
+def _is_first() -> bool:
+    """Whether this is the first of the processes that train together, or the only one."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) in {"0", ""}
 
 
 def split(name: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.summaries import Summaries, hparams_of
 
-_summaries: weakref.WeakKeyDictionary[Hooks, Summaries] = weakref.WeakKeyDictionary()
+_summaries: dict[Hooks, Summaries] = {}  # of the task that runs: its modules are installed one by one
 NOT_TRACED = ("TPU", "ParameterServer")  # strategies whose graphs cannot call back
 
 
@@ -27,6 +27,7 @@ def _install(hooks: Hooks, module: ModuleType) -> None:
     summaries = _summaries.get(hooks)
     if summaries is None:
         summaries = _summaries[hooks] = Summaries(hooks, _hparams)
+        hooks.on_undo(lambda: _forget(hooks))
     match module.__name__:
         case "torch.utils.tensorboard.writer":
             hooks.after(module.SummaryWriter, "add_embedding", summaries.embedded)
@@ -39,6 +40,10 @@ def _install(hooks: Hooks, module: ModuleType) -> None:
 def _hparams(content: bytes) -> dict[str, Any]:
     messages = import_module("tensorboard.plugins.hparams.plugin_data_pb2")
     return hparams_of(messages.HParamsPluginData.FromString(content))
+
+
+def _forget(hooks: Hooks) -> None:
+    _summaries.pop(hooks, None)
 
 
 class _Operations:
