@@ -66,8 +66,8 @@ def plot_of_figure(figure: Any, title: str, interactive: bool) -> tuple[dict[str
     if interactive:
         try:
             return to_plotly(figure), "matplotlib"
-        except Unfaithful:
-            pass  # said in the figure's kind: it is an image
+        except (Unfaithful, AttributeError, IndexError, KeyError, TypeError, ValueError):
+            pass  # unknown, or an artist with a surprise: the picture shows it, and the kind says that it is one
     return image_plot(title, png_of_figure(figure)), "image"
 
 

@@ -243,6 +243,13 @@ def test_what_plotly_would_show_otherwise_is_an_image(draw: Draw, reason: str) -
     go.Figure(made)
 
 
+def test_an_artist_with_a_surprise_is_shown_by_a_picture() -> None:
+    figure, axes = plt.subplots()
+    (line,) = axes.plot([0, 1])
+    line.__class__ = type("Line2D", (mpl.lines.Line2D,), {"get_drawstyle": lambda _: []})  # no key of a dictionary
+    assert plot_of_figure(figure, "t", interactive=True)[1] == "image"
+
+
 def test_an_image_plot_has_the_size_of_its_picture() -> None:
     figure = plt.figure(figsize=(3, 2))
     figure.add_subplot()
