@@ -115,7 +115,7 @@ BINDING = Binding(
     switch="matplotlib",
     modules=("matplotlib.figure", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
     package="matplotlib",
-    since="3.5",
+    since="3.6",
     hooks=(
         "matplotlib.pyplot.show",
         "matplotlib.figure.Figure.show",
