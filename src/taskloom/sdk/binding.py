@@ -31,6 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskloom.sdk.capture.whose import names_of_modules, users_names
+
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
     from taskloom.sdk.commandline import CommandLine
@@ -206,8 +208,6 @@ class Hooks:
     def _swap_in_script(self, old: Any, new: Any) -> None:
         """In the script's own modules, under whatever name they imported it."""
         if self._script is None:
-            from taskloom.sdk.capture.whose import users_names
-
             self._script = users_names()
         for names in self._script:
             for name in [one for one, value in names.items() if value is old]:
@@ -236,7 +236,8 @@ class Hooks:
         self._script = None
         for one in reversed(self._replaced):
             if isinstance(one.owner, ModuleType):
-                self._swap_in_script(one.ours, one.before)  # what they imported since, too
+                self._swap_in_script(one.ours, one.before)
+                _swap_in_all(one.name, one.ours, one.before)  # who imported it since
             if inspect.getattr_static(one.owner, one.name, None) is not one.ours:
                 continue  # somebody hooked on top of us; ours is inactive now
             if one.inherited:
@@ -257,6 +258,12 @@ def _fits(path: str | Path, wanted: Wanted) -> bool:
         return wanted
     patterns = [wanted] if isinstance(wanted, str) else wanted
     return any(fnmatch(str(path), one) or fnmatch(Path(path).name, one) for one in patterns)
+
+
+def _swap_in_all(name: str, old: Any, new: Any) -> None:
+    for names in names_of_modules():
+        if names.get(name) is old:
+            names[name] = new
 
 
 def _home(function: Any) -> Iterator[tuple[Any, str]]:

@@ -162,8 +162,10 @@ def test_a_function_is_the_same_wherever_it_is_known_and_all_are_put_back(bench:
     assert script.__dict__["imported_before"](4) == ("dumped", 4, "x")
     assert works.inner.outer(5) == ("dumped", 5, "within")
     script.__dict__["imported_since"] = ours
+    library.__dict__["dump"] = ours
 
     task.close()
+    assert library.__dict__["dump"] is original, "a library that imported it since, too"
     assert works.dump is works.inner.dump is original
     assert script.__dict__["imported_before"] is script.__dict__["imported_since"] is original
     assert ours(6) == ("dumped", 6, "x"), "somebody may have kept ours"

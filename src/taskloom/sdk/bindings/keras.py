@@ -14,12 +14,12 @@ from typing import Any
 from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.model_files import ModelFiles
 
-# All hold the same functions. The second two are what `tf.keras` shows.
+# All hold the same functions.
 _NAMESPACES = (
     "keras.models",
     "keras.saving",
-    "keras._tf_keras.keras.models",
-    "keras._tf_keras.keras.saving",
+    "tensorflow.keras.models",
+    "tensorflow.keras.saving",
     "keras.src.saving",
 )
 _EXPORTS = {"tf_saved_model": "TensorFlow", "onnx": "ONNX", "openvino": "OpenVINO", "litert": "TensorFlow_Lite"}

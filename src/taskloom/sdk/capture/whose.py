@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -22,17 +22,25 @@ def users_names() -> list[dict[str, Any]]:
     """The global names of the script and of the user's other modules that are imported by now."""
     standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called at every start, with thousands of modules
     found: list[dict[str, Any]] = []
-    loaded: list[tuple[str, Any]] = list(sys.modules.items())
-    for name, module in loaded:
-        if not isinstance(module, ModuleType) or name == "taskloom" or name.startswith("taskloom."):
-            continue
-        names: dict[str, Any] = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
-        file = names.get("__file__")
+    for names in names_of_modules():
+        name, file = names.get("__name__"), names.get("__file__")
         if name == "__main__" or (
-            isinstance(file, str) and not file.startswith(standard) and "-packages" not in file
+            isinstance(name, str)
+            and isinstance(file, str)
+            and not name.startswith("taskloom.")
+            and not file.startswith(standard)
+            and "-packages" not in file
         ):
             found.append(names)
     return found
+
+
+def names_of_modules() -> Iterator[dict[str, Any]]:
+    """The global names of every module that is imported by now."""
+    loaded: list[Any] = list(sys.modules.values())
+    for module in loaded:
+        if isinstance(module, ModuleType):
+            yield object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
 
 
 def is_users(function: Callable[..., Any] | None) -> bool:
