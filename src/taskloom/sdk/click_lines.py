@@ -21,6 +21,7 @@ import msgspec
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import Parameter, cast_like, items
 from taskloom.sdk.binding import Hooks
+from taskloom.sdk.capture.chosen import is_secret
 from taskloom.sdk.capture.click_values import (
     Words,
     cast_raw,
@@ -118,7 +119,7 @@ class ClickLines:
         found: dict[str, Parameter] = {}
         edited = self._hooks.line.edited()
         for name, params in call.named().items():
-            if name not in ctx.params or any(getattr(one, "hide_input", False) for one in params):
+            if name not in ctx.params or self._is_hidden(name, params):
                 continue
             one = told(params[0], value_of(params[0], ctx), call.raw.get(name))
             source = ctx.get_parameter_source(name)
@@ -132,6 +133,11 @@ class ClickLines:
         elif call.rest and not _is_group(command) and not _in_chain(ctx):
             self._hooks.line.keep(call.rest)
         self._hooks.line.report(found)
+
+    def _is_hidden(self, name: str, params: list[Any]) -> bool:
+        """A secret by its name, or typed without being seen; unless it was asked for."""
+        secret = is_secret(name) or any(getattr(one, "hide_input", False) for one in params)
+        return secret and not self._hooks.line.chosen.takes(name, secret=True)
 
     # --- reading command lines ----------------------------------------------------------------------------
 
@@ -228,7 +234,19 @@ class ClickLines:
         for one, call in zip(chain, calls, strict=False):
             self._tell(one.command, one, rest)
             rest = call.rest[1:]
-        self._hooks.line.keep()
+        self._hooks.line.keep(self._public(words, calls))
+
+    def _public(self, words: Words, calls: list[_Call]) -> Words:
+        """The command line without what is secret."""
+        hidden = [
+            (call, name)
+            for call in calls
+            for name, params in call.named().items()
+            if name in call.raw and self._is_hidden(name, params)
+        ]
+        for call, name in hidden:
+            del call.raw[name]
+        return self._spell(calls) if hidden else words
 
     def _changed(self, root: Any, calls: list[_Call]) -> Words | None:
         """The edited command line; None when the script has these values already."""

@@ -72,6 +72,10 @@ class CommandLine:
             return
         self._session.edit(TaskEdit(execution={"arguments": words}))
 
+    @property
+    def holds_secret(self) -> bool:
+        return names_a_secret(self.argv)
+
     def restart(self, argv: Sequence[str], folder: str = "") -> None:
         """Begin the script again with these words; returns only when that cannot be, and has said why.
 

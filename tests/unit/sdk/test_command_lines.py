@@ -281,6 +281,45 @@ def test_a_script_that_cannot_begin_again_says_that_the_edit_did_not_reach_it(de
     assert "values edited in the task did not reach the script" in late.err
 
 
+CLICK_SECRET = """
+import click
+@click.command()
+@click.argument('data')
+@click.option('--token', default='')
+@click.option('--pin', hide_input=True, default='')
+def main(data, token, pin):
+    INIT
+    print(data, len(token), len(pin))
+main()
+"""
+FIRE_SECRET = """
+import fire
+def main(data, token='', pin=''):
+    INIT
+    print(data, len(token), len(str(pin)))
+fire.Fire(main)
+"""
+JSONARGPARSE_SECRET = """
+from jsonargparse import CLI
+def main(data: str, token: str = '', pin: str = ''):
+    INIT
+    print(data, len(token), len(pin))
+CLI(main)
+"""
+
+
+@pytest.mark.parametrize("script", [CLICK_SECRET, FIRE_SECRET, JSONARGPARSE_SECRET])
+def test_a_command_line_that_was_parsed_already_is_kept_without_its_secrets(desk: Desk, script: str):
+    desk.write(script)
+    words = ["--token=hunter2", "--pin=#+#+", "digits"] if "click" in script else ["--token=hunter2", "digits"]
+    first = desk.ran(*words)
+    assert first.out == f"digits 7 {4 if 'click' in script else 0}\n"
+    assert first.values == {"Args/data": "digits"} | ({} if "click" in script else {"Args/pin": ""})
+    assert "hunter2" not in repr(first.task) and "#+#+" not in repr(first.task)
+    assert desk.again(first, {}).out == "digits 0 0\n"
+    assert desk.again(first, {"Args/data": "faces"}).out == "faces 0 0\n"
+
+
 def test_a_parameter_that_is_called_command_is_no_command(desk: Desk):
     text = "import click\nINIT\n@click.command()\n@click.option('--command')\ndef main(command):\n    print(command)\nmain()"
     desk.write(text)

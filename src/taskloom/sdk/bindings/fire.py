@@ -218,7 +218,14 @@ class _Fire:
             self._hooks.line.restart([*self._words(walk.f_locals["initial_component"], edited), *_own_flags()])
         for call in calls:
             self._tell(call)
-        self._hooks.line.keep()
+        line = self._hooks.line
+        if not line.holds_secret:
+            line.keep()
+            return
+        told = {call.named(one): encode(one.value) for call in calls for one in call.arguments if one.given}
+        if calls[-1].path:
+            told[COMMAND] = Parameter(calls[-1].path, "str")
+        line.keep(self._words(walk.f_locals["initial_component"], line.chosen.among(told)))
 
     def _calls(self, walk: Mapping[str, Any], now: Mapping[str, Any]) -> list[_Call]:
         """The calls made so far, the one that is running at the end. Words are read again, nothing is called."""

@@ -190,7 +190,8 @@ class _Jsonargparse:
         ):
             self._hooks.line.restart(self._words(parser, edited, ""))
         self._tell(parser, result)
-        self._hooks.line.keep()
+        line = self._hooks.line
+        line.keep(self._words(parser, line.chosen.among(now), "") if line.holds_secret else line.argv)
 
     def _early(self) -> list[tuple[Any, Any]]:
         """Parsers with what they read, among the variables of the functions that are running."""
