@@ -126,10 +126,9 @@ class Logger(Plots):
 
     def record_line(self, line: str) -> None:
         """Into the task's console, without printing it."""
+        whole_line = line if line.endswith("\n") else f"{line}\n"
         with self._writer.stream_path("report").open("ab") as file:
-            file.write(
-                f"{line}\n".encode(errors="replace") if not line.endswith("\n") else line.encode(errors="replace")
-            )
+            file.write(whole_line.encode(errors="replace"))
 
     def _prints_recorded(self) -> bool:
         return self._home is not None and not self._home.closed and self._home.stdout_recorded
