@@ -12,7 +12,7 @@ from tests.contracts.test_task_journals import upload
 from tests.journals import Run, fresh_id
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
-from taskloom.domain.errors import BadInput, NotFound
+from taskloom.domain.errors import BadInput, IllegalMove, NotFound
 from taskloom.wire.messages import (
     Condition,
     Lineage,
@@ -21,14 +21,18 @@ from taskloom.wire.messages import (
     ModelQuery,
     MoveRequest,
     TaskClone,
+    TaskCreate,
     TaskDelete,
 )
 from taskloom.wire.operations import (
     CLONE_TASK,
+    CREATE_TASK,
     DELETE_TASK,
     EDIT_MODEL,
     GET_MODEL,
+    LINK_MODEL,
     MODEL_LINEAGE,
+    PUBLISH_TASK,
     QUERY_MODELS,
     RESET_TASK,
     TASK_LINEAGE,
@@ -377,3 +381,23 @@ def test_a_use_that_cannot_be_meant_is_refused(any_house: House, record: Artifac
     run.ship()
     with pytest.raises(BadInput):
         run.say(record).ship()
+
+
+# --- models that people choose ----------------------------------------------------------------------------
+
+
+def test_a_draft_is_told_which_model_to_use_and_a_published_task_is_not(any_house: House) -> None:
+    first = Run(any_house.client).open(name="first")
+    one, two = made(first, "one"), made(first, "two")
+    draft = any_house.client.call(CREATE_TASK, TaskCreate(name="a draft", project="tests"))
+    for model in (one, two):
+        linked = any_house.client.call(LINK_MODEL, ModelLink("start", model.id, "input"), task=draft.id)
+    assert linked.models == (ModelLink("start", two.id, "input"),)
+    with pytest.raises(BadInput, match="sideways"):
+        any_house.client.call(LINK_MODEL, ModelLink("start", one.id, "sideways"), task=draft.id)
+    with pytest.raises(NotFound):
+        any_house.client.call(LINK_MODEL, ModelLink("start", fresh_id(), "input"), task=draft.id)
+    first.end().ship()
+    any_house.client.call(PUBLISH_TASK, MoveRequest(), task=first.task)
+    with pytest.raises(IllegalMove):
+        any_house.client.call(LINK_MODEL, ModelLink("start", one.id, "input"), task=first.task)

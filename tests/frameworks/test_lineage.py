@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import PATIENCE
 from tests.frameworks.conftest import Bench
 
+from taskloom.domain.artifact import ModelLink
 from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as ops
@@ -260,3 +261,30 @@ def test_a_folder_is_known_again_although_more_was_saved_into_it(bench: Bench, d
     assert loaded.stdout.decode().split("\n")[0] == "['model.bin']"
     tasks = bench.client.call(ops.QUERY_TASKS, m.TaskQuery(project="folders", order_by=["-created"])).tasks
     assert bench.models(bench.ended(tasks[0].id), "input")["moved"].id == made["save - bert"].id
+
+
+CHOSEN = """
+from pathlib import Path
+from taskloom import InputModel, Model, OutputModel, Task
+task = Task.init(project_name="chosen", task_name="uses a model", output_uri=True, reuse_last_task_id=False)
+if not Model.query_models(project_name="chosen"):
+    for name in ("first", "second"):
+        Path(f"{name}.txt").write_text(name)
+        OutputModel(name=name).update_weights(f"{name}.txt", async_enable=False)
+model = InputModel(name="first", project="chosen")
+model.connect(task, name="start")
+task.get_logger().report_single_value("letters", len(Path(model.get_local_copy(raise_on_error=True)).read_text()))
+"""
+
+
+def test_a_worker_runs_a_clone_with_the_model_that_was_chosen_for_it(bench: Bench) -> None:
+    task = bench.record(script(bench, CHOSEN, "chosen.py"), project="chosen")
+    models = bench.models(task)
+    assert bench.models(task, "input") == {"start": models["first"]}
+    copy = bench.client.call(ops.CLONE_TASK, m.TaskClone(name="with another"), task=task.id)
+    bench.client.call(ops.LINK_MODEL, ModelLink("start", models["second"].id, "input"), task=copy.id)
+    bench.client.call(ops.ENQUEUE_TASK, m.Enqueue(), task=copy.id)
+    ended = bench.ended(copy.id)
+    assert ended.status is Status.COMPLETED, bench.console_tail(copy.id)()
+    assert [one.last for one in ended.metrics if one.series == "letters"] == [len("second")]
+    assert {name: one.name for name, one in bench.models(ended, "input").items()} == {"start": "second"}

@@ -17,7 +17,6 @@ from taskloom.sdk.registry import (
     design_text,
     query_all,
     recorder_of,
-    that_runs,
 )
 from taskloom.sdk.session import Session
 from taskloom.wire.messages import Condition, ModelCreate, ModelQuery
@@ -104,7 +103,7 @@ class InputModel(Model):
         Run by a worker, this becomes the model that stands on the server under that name (somebody may have chosen
         another one there), unless `ignore_remote_overrides`.
         """
-        recorder = that_runs(recorder_of(task))
+        recorder = recorder_of(task)
         label = name or self._model.name or self._id
         if isinstance(recorder, Session) and recorder.identity.hosted and not ignore_remote_overrides:
             links = [link for link in recorder.document().models if link.direction == "input"]

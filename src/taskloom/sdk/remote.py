@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from taskloom.domain.artifact import ModelLink
 from taskloom.domain.errors import NotFound
 from taskloom.domain.task import Task
 from taskloom.journal import layout
@@ -21,8 +24,8 @@ from taskloom.sdk.notices import Notices
 from taskloom.sdk.session import required_address
 from taskloom.wire.connection import data_folder
 from taskloom.wire.messages import JournalBatch, TaskEditRequest
-from taskloom.wire.operations import DELETE_ARTIFACT, EDIT_TASK, GET_TASK, PUT_ARTIFACT, SHIP_JOURNAL
-from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, Record
+from taskloom.wire.operations import DELETE_ARTIFACT, EDIT_TASK, GET_TASK, LINK_MODEL, PUT_ARTIFACT, SHIP_JOURNAL
+from taskloom.wire.records import ArtifactRemoved, ArtifactStored, Edited, ModelStored, Record
 
 if TYPE_CHECKING:
     from taskloom.sdk.weight_files import WeightFiles
@@ -83,6 +86,10 @@ class RemoteTask:
             case ArtifactRemoved(name=name):
                 self.client().call(DELETE_ARTIFACT, task=self.id, name=name)
                 self.reload()
+            case ModelStored(link=ModelLink(direction="input") as link, model=model):
+                self._task = self.client().call(
+                    LINK_MODEL, msgspec.structs.replace(link, model=model.id), task=self.id
+                )
             case other:
                 # A writer that lives for one record: the same road as a running script's, applied once.
                 batch = JournalBatch(writer=uuid.uuid4().hex, events=[other])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from taskloom.domain.artifact import Artifact, Model
+from taskloom.domain.artifact import Artifact, Model, ModelLink
 from taskloom.domain.project import Project
 from taskloom.domain.queue import Queue, Waiting, WorkerInfo
 from taskloom.domain.task import Task
@@ -265,6 +265,15 @@ DELETE_ARTIFACT = _act(
     m.ArtifactList,
     "tasks",
     "Remove an artifact; its bytes go when nothing else names them",
+)
+LINK_MODEL = _send(
+    "POST",
+    "link_model",
+    "/api/tasks/{task}/models",
+    ModelLink,
+    Task,
+    "tasks",
+    "Have a task refer to a model that is there, by a name; a draft, too, so that its run uses another one",
 )
 BLOB_STATUS = _get(
     "blob_status",

@@ -180,7 +180,10 @@ def test_a_task_uses_a_model(house: House, recorder: RemoteTask, weights: Path):
     made.update_weights(weights)
     user = house.client.call(CREATE_TASK, TaskCreate(name="user", project="tests"))
     with pytest.raises(Conflict, match="is draft"):
-        InputModel(made.id).connect(RemoteTask(user, lambda: house.client))
+        OutputModel(RemoteTask(user, lambda: house.client))
+    InputModel(made.id).connect(
+        RemoteTask(user, lambda: house.client), name="net"
+    )  # a draft may be told what to use
     other = RemoteTask(house.client.call(START_TASK, MoveRequest(), task=user.id), lambda: house.client)
     InputModel(made.id).connect(other)
     InputModel(made.id).connect(other, name="starting point")

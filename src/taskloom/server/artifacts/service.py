@@ -93,8 +93,8 @@ class ArtifactService:
         A task that only uses a model that is there, or that reports on a published one, changes nothing of it.
         A link to an unknown model about which nothing is told leads nowhere and is left out.
         """
-        if link is not None and link.direction not in {"input", store.OUTPUT}:
-            raise BadInput(f"direction {link.direction!r} of a model: expected 'input' or 'output'")
+        if link is not None:
+            _check_direction(link)
         used = link is not None and link.direction != store.OUTPUT
         found = store.find_model(tx, _check_id(model.id))
         if found is None and model == Model(id=model.id):
@@ -116,6 +116,7 @@ class ArtifactService:
 
     def link_model(self, tx: Connection, task_id: str, link: ModelLink) -> None:
         """The task refers to a model that is there; NotFound when it is not."""
+        _check_direction(link)
         if store.find_model(tx, link.model) is None:
             raise NotFound(f"no model {link.model[:80]!r}", model=link.model[:80])
         _check_label(link.name, "model name")
@@ -421,6 +422,11 @@ def _check_label(name: str, what: str) -> str:
     if not 1 <= len(check_text(name, what)) <= LONGEST_NAME:
         raise BadInput(f"{what} has {len(name)} characters; expected 1 to {LONGEST_NAME}")
     return name
+
+
+def _check_direction(link: ModelLink) -> None:
+    if link.direction not in {"input", store.OUTPUT}:
+        raise BadInput(f"direction {link.direction[:80]!a} of a model: expected 'input' or 'output'")
 
 
 def _check_id(model_id: str) -> str:

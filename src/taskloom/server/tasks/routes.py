@@ -63,6 +63,9 @@ def handlers(tasks: TaskService) -> Handlers:
     async def import_task(call: Call) -> TaskImported:
         return TaskImported(state=await tasks.import_task(call.path["task"], call.body))
 
+    async def link_model(call: Call) -> Task:
+        return await tasks.link_model(call.path["task"], call.body)
+
     async def report_model(call: Call) -> Done:
         await tasks.reports.report_model(call.path["model"], model_report(call.body))
         return Done()
@@ -88,6 +91,7 @@ def handlers(tasks: TaskService) -> Handlers:
         "put_artifact": put_artifact,
         "delete_artifact": delete_artifact,
         "import_task": import_task,
+        "link_model": link_model,
         "report_model": report_model,
         "ship_journal": ship_journal,
         "journal_marks": journal_marks,

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from taskloom.domain.artifact import Artifact
+from taskloom.domain.artifact import Artifact, ModelLink
 from taskloom.domain.errors import (
     Conflict,
     Forbidden,
@@ -446,6 +446,17 @@ class TaskService:
         task, told = await self._db.write(work)
         self._told(task, "artifacts")
         return told
+
+    async def link_model(self, task_id: str, link: ModelLink) -> Task:
+        """NotFound without such a model; a link of the same direction and name is replaced."""
+
+        def work(tx: Connection) -> Task:
+            _open_for_results(tx, task_id)
+            self._artifacts.link_model(tx, task_id, link)
+            store.touch(tx, task_id, self._clock())
+            return self.load(tx, task_id)
+
+        return await self._with_metrics(self._told(await self._db.write(work), "artifacts"))
 
     async def delete_artifact(self, task_id: str, name: str) -> Sequence[Artifact]:
         def work(tx: Connection) -> tuple[Task, Sequence[Artifact]]:
