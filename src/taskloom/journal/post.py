@@ -24,6 +24,7 @@ Reply = TypeVar("Reply")
 
 TIMEOUT = 30.0
 BLOCK = 1 << 20
+SMALL = 64 << 10
 
 
 class Post:
@@ -43,13 +44,17 @@ class Post:
 
     def put_file(self, path: Path, digest: str, progress: Callable[[int], None] | None = None) -> BlobStatus:
         """Bring a file's bytes to the server, from where an earlier upload was cut; returns when it is whole."""
-        status = self.call(BLOB_STATUS, digest=digest)
-        if status.complete:
-            return status
         size = path.stat().st_size
-        start = status.received if status.received < size else 0
+        start = 0
+        if size > SMALL:  # less is sent sooner than asked about
+            status = self.call(BLOB_STATUS, digest=digest)
+            if status.complete:
+                return status
+            start = status.received if status.received < size else 0
         with path.open("rb") as file:
             file.seek(start)
+            if start and progress is not None:
+                progress(start)
             request = build_call(self.address, PUT_BLOB, digest=digest)
             request.headers["Content-Type"] = "application/octet-stream"
             request.headers["Content-Length"] = str(size - start)

@@ -31,9 +31,10 @@ from taskloom.journal.post import CountedFile
 PIECE = 1 << 20
 CHUNK = 16 << 20  # of a large upload: parts of this size travel side by side; S3 takes 10,000 of them
 CHUNKS_AT_ONCE = 4
-MARK = "taskloom-sha256"  # the object's metadata that tells its digest
+MARK = "taskloomsha256"  # one word, because Azure takes no other; the object's metadata that tells its digest
 _CONNECT, _READ = "5s", "60s"
 _STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,80})</Code>")
 _QUERY = re.compile(r"\?\S*")  # may hold a signature
 
 Counted = Callable[[int], None]
@@ -236,7 +237,7 @@ class Cloud:
             return NotFound(f"{self._root}: {line}")
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & {"PermissionDeniedError", "UnauthenticatedError", "PermissionError"} or status in {401, 403}:
-            code = found.group(1) if (found := re.search(r"<Code>(\w{1,80})</Code>", text)) else f"{status or ''}"
+            code = found.group(1) if (found := _CODE.search(text)) else f"{status or ''}"
             return Forbidden(f"{self._root} refuses the access{f' ({code})' if code else ''}")
         if 300 <= status < 400 or "redirect" in line.lower():
             return BadInput(f"{self._root} lies in another region: set AWS_REGION or region in [storage]; {line}")
@@ -265,7 +266,10 @@ def _no_credentials(root: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return _QUERY.sub("?...", str(error).split("\n", 1)[0])[:300]
+    """What a person needs of the library's text: without the storage's XML, but for its code, and without queries."""
+    line, _, rest = str(error).split("\n\nDebug", 1)[0].partition("<?xml")
+    code = f"({found.group(1)})" if (found := _CODE.search(rest)) else ""
+    return f"{_QUERY.sub('?...', line.splitlines()[0] if line else '')[:300]}{code}"
 
 
 def file_digest(path: Path) -> str:
