@@ -211,3 +211,47 @@ def test_what_is_typed_into_python_itself_is_a_task_without_code(bench: Bench) -
     python(bench, "-i", typed=typed)
     task = tasks(bench, "typed python")["into python"]
     assert (task.status, task.execution.entry_point, task.execution.diff) == (Status.COMPLETED, "", "")
+
+
+# Jupyter's front end tells the id of each cell that it has executed.
+BY_HAND = """
+import os, sys
+from jupyter_client.manager import start_new_kernel
+os.environ["JPY_SESSION_NAME"] = sys.argv[1]
+manager, client = start_new_kernel(kernel_name="python3")
+def run(source, id):
+    content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+    message = client.session.msg("execute_request", content, metadata={"cellId": id})
+    client.shell_channel.send(message)
+    while True:
+        told = client.get_iopub_msg(timeout=60)
+        if told["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+            if told["msg_type"] == "error":
+                print(told["content"]["traceback"])
+            if told["msg_type"] == "status" and told["content"]["execution_state"] == "idle":
+                return
+run("from taskloom import Task\\ntask = Task.init('unsaved', 'killed')", "c0")
+run("a = 1 / 0", "c1")
+run("a = 2  # changed, run again, not saved", "c1")
+run("b = 3  # a new cell", "new")
+run("task.flush(wait_for_uploads=True)", "new")
+manager.shutdown_kernel(now=True)  # kill -9
+"""
+
+
+def test_a_killed_kernel_leaves_what_was_on_the_screen(bench: Bench) -> None:
+    cells = ("from taskloom import Task\ntask = Task.init('unsaved', 'killed')", "a = 1", "c = 4")
+    notebook = write(bench.work / "unsaved.ipynb", *cells)
+    runner = bench.work / "by hand.py"
+    runner.write_text(BY_HAND)
+    done = bench.script(runner, str(notebook))
+    assert done.returncode == 0, done.stderr.decode()
+    task = bench.ended(bench.only_task("unsaved").id)
+    assert task.status is not Status.COMPLETED
+    assert task.execution.entry_point == "unsaved.py"
+    assert sections(task) == [
+        cells[0],
+        "a = 2  # changed, run again, not saved",
+        "task.flush(wait_for_uploads=True)",
+        cells[2],
+    ]
