@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,15 +40,16 @@ _OURS = "taskloom.recorded"  # in `Context.meta`, which the contexts of a comman
 _SOURCES = frozenset({"COMMANDLINE", "ENVIRONMENT", "PROMPT"})
 
 
-@dataclass
-class _Call:
+class _Call(msgspec.Struct):
     """One command that a command line names, with what it says for that command."""
 
     command: Any
     ctx: Any
     path: tuple[str, ...]
-    raw: dict[str, Any] = field(default_factory=dict[str, Any])  # texts, tuples and lists of them, flags, counts
-    rest: Words = field(default_factory=list[str])
+    raw: dict[str, Any] = msgspec.field(
+        default_factory=dict[str, Any]
+    )  # texts, tuples and lists of them, flags, counts
+    rest: Words = msgspec.field(default_factory=list[str])
 
     def prefixed(self, name: str) -> str:
         return "/".join((*self.path, name))

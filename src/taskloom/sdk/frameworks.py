@@ -6,10 +6,12 @@ in which version, and what went wrong stands in the task's runtime under `bindin
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -179,13 +181,26 @@ class Frameworks:
 
 
 def _version(package: str, module: ModuleType) -> str:
-    """As the framework tells it; else as its distribution does, which takes milliseconds to look up."""
-    import warnings
-
-    with warnings.catch_warnings(action="ignore"):  # some tell that they are asked the old way
-        told = getattr(sys.modules.get(module.__name__.partition(".")[0], module), "__version__", None)
+    """As the framework tells it; else as the folder of metadata beside it is called, or as its distribution does."""
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    told = vars(top).get("__version__")  # an attribute that is computed would look it up, in ten milliseconds
     if isinstance(told, str):
         return str(told)
+    return _version_beside(package, top) or _version_installed(package)
+
+
+def _version_beside(package: str, module: ModuleType) -> str:
+    beginning, end = f"{package.replace('-', '_').lower()}-", ".dist-info"
+    if module.__file__ is None:
+        return ""
+    with contextlib.suppress(OSError):
+        for name in (one.name for one in Path(module.__file__).parents[1].iterdir()):
+            if name.endswith(end) and name.lower().startswith(beginning):
+                return name[len(beginning) : -len(end)]
+    return ""
+
+
+def _version_installed(package: str) -> str:
     from importlib import metadata
 
     try:

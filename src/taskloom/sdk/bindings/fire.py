@@ -14,7 +14,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -33,8 +32,7 @@ class _NoDefault:
     """In place of the default of an argument that must be given."""
 
 
-@dataclass(frozen=True)
-class _Argument:
+class _Argument(msgspec.Struct, frozen=True):
     """One argument of a call and what Fire binds to it."""
 
     name: str
@@ -44,8 +42,7 @@ class _Argument:
     several: bool = False  # *args
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     path: str  # names of members, joined by dots
     arguments: tuple[_Argument, ...]
 
