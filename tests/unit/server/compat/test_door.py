@@ -182,9 +182,9 @@ def test_packed_bodies_are_read(house: House, encoding: str, pack: Any) -> None:
         ({}, b"[" * 100_000, 400),
         ({"content-type": "text/html"}, b"<p>", 400),
         ({"content-encoding": "gzip"}, b"no gzip", 400),
-        ({"content-encoding": "gzip"}, gzip.compress(b'{"a": 1}')[:-6], 400),
+        ({"content-encoding": "gzip"}, gzip.compress(b'{"a": 1}', mtime=0)[:-6], 400),
         ({"content-encoding": "br"}, b"{}", 400),
-        ({"content-encoding": "gzip"}, gzip.compress(bytes(65 * 2**20)), 413),
+        ({"content-encoding": "gzip"}, gzip.compress(bytes(65 * 2**20), mtime=0), 413),
     ],
 )
 def test_bodies_that_cannot_be_read_are_refused_in_clearmls_form(
