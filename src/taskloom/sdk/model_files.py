@@ -80,10 +80,12 @@ def path_of(given: Any) -> str | None:
     """The path or address; None of what has none."""
     if isinstance(given, str | os.PathLike):
         named: Any = os.fspath(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    elif hasattr(given, "read") or hasattr(given, "write"):
+        # bz2 and lzma tell the name of the file inside them only since Python 3.13.
+        inner: Any = getattr(given, "_fp", None) if isinstance(given, _COMPRESSED) else None
+        named = getattr(given, "name", None) or getattr(inner, "name", None)  # a number: opened by its descriptor
     else:
-        named = getattr(given, "name", None)  # a number when it was opened by its descriptor
-        if not hasattr(given, "read") and not hasattr(given, "write"):
-            return None
+        return None
     if isinstance(named, bytes):
         named = os.fsdecode(named)
     return named if isinstance(named, str) and named and "\0" not in named else None
