@@ -121,7 +121,15 @@ def _disk_errors(key: str) -> Generator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StorageFull(f"{key}: {error.strerror}") from error
-        refused = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+        refused = {
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.EEXIST,
+            errno.ENAMETOOLONG,
+        }
         kind = Forbidden if error.errno in refused else Unavailable
         raise kind(f"{key}: {error.strerror or error}") from error
 
