@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import hmac
 import os
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
@@ -33,7 +36,7 @@ class S3:
             stderr=subprocess.STDOUT,
             env={**os.environ, "S3_IGNORE_SUBDOMAIN_BUCKETNAME": "1"},
         )
-        wait_for(lambda: self._answers() or self.process.poll() is not None, "the S3 server")
+        wait_for(lambda: _answers(self.port) or self.process.poll() is not None, "the S3 server")
 
     @property
     def host(self) -> str:
@@ -73,11 +76,46 @@ class S3:
         with urllib.request.urlopen(request) as answer:
             return answer.read()
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
+
+class Azurite:
+    """Azure's emulator, whose program `azurite-blob` (npm install azurite) the caller found."""
+
+    account = "devstoreaccount1"
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # public
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.port = _free_port()
+        self.log = (folder / "azurite.log").open("wb")
+        words = ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--location", str(folder / "azurite")]
+        self.process = subprocess.Popen(
+            [program, *words, "--skipApiVersionCheck", "--disableTelemetry"],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        wait_for(lambda: _answers(self.port) or self.process.poll() is not None, "Azurite")
+
+    def container(self, name: str) -> str:
+        """Made by a request signed with the account's key; its address as a destination."""
+        date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        about = (
+            f"x-ms-date:{date}\nx-ms-version:2021-08-06\n/{self.account}/{self.account}/{name}\nrestype:container"
+        )
+        text = "PUT\n" + "\n" * 11 + about
+        sign = hmac.new(base64.b64decode(self.key), text.encode(), hashlib.sha256).digest()
+        headers = {
+            "x-ms-date": date,
+            "x-ms-version": "2021-08-06",
+            "Authorization": f"SharedKey {self.account}:{base64.b64encode(sign).decode()}",
+            "Content-Length": "0",
+        }
+        url = f"http://127.0.0.1:{self.port}/{self.account}/{name}?restype=container"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers)).read()
+        return f"azure://127.0.0.1:{self.port}/{self.account}/{name}"
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        self.log.close()
 
 
 class Proxy:
@@ -153,6 +191,13 @@ def proxy(port: int, *, cuts: int = 0, after: int = 1 << 20) -> Iterator[Proxy]:
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
 
 
 def _free_port() -> int:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.frameworks.clouds import KEYS, S3, digest, proxy
+from tests.frameworks.clouds import KEYS, S3, Azurite, digest, proxy
 from tests.frameworks.conftest import Bench
 from tests.scenarios.stage import PATIENCE, wait_for
 
 from taskloom.domain.status import Status
+from taskloom.domain.task import TaskEdit
+from taskloom.wire import messages as m
 from taskloom.wire import operations as ops
 
 HERE = "06-artifacts-and-storage"
@@ -125,6 +127,32 @@ def test_bytes_lie_in_the_bucket_that_was_chosen(bench: Bench, s3: S3):
     assert task.status is Status.COMPLETED
 
 
+def test_bytes_lie_in_the_container_that_was_chosen(bench: Bench, tmp_path: Path):
+    """Azure's emulator is an npm package: TASKLOOM_TEST_AZURITE names its program `azurite-blob`."""
+    program = os.environ.get("TASKLOOM_TEST_AZURITE", "")
+    if not program:
+        pytest.skip("TASKLOOM_TEST_AZURITE names no azurite-blob")
+    azure = Azurite(program, tmp_path)
+    try:
+        destination = azure.container("runs")
+        key = {"AZURE_STORAGE_KEY": azure.key}
+        words = ("--project", "examples/containers", "--size", "6000000")
+        task = bench.record(f"{HERE}/s3_destination.py", destination, *words, project="examples/containers", **key)
+        wrong = {"AZURE_STORAGE_KEY": "d3Jvbmc="}
+        refused = bench.record(
+            script(bench, "refused.py", REFUSED), "azure/refused", destination, project="azure/refused", **wrong
+        )
+    finally:
+        azure.close()
+    assert bench.stderr.count("does not take files") == 1
+    assert "refuses the access (AuthorizationFailure)" in bench.stderr
+    assert all(held_here(bench, a.digest) for a in refused.artifacts)
+    home = f"{destination}/examples/containers/bytes in S3.{task.id}"
+    assert [a.uri for a in task.artifacts] == [f"{home}/artifacts/numbers/numbers.npz"]
+    assert [one.uri for one in bench.models(task).values()] == [f"{home}/models/weights.npy"]
+    assert not held_here(bench, task.artifacts[0].fingerprint)
+
+
 def test_project_environment_and_settings_file_choose_in_that_order(bench: Bench, tmp_path: Path):
     text = "from taskloom import Task\n"
     text += "import sys\n"
@@ -207,6 +235,32 @@ def test_bytes_that_a_destination_refuses_are_kept_on_the_server(
     assert (model.uri, bench.blob(model.digest), model.tags) == ("", b"weights", ("later",))
     assert bench.scalars(task) == {"loss/train": [(1, 0.5)]}
     assert task.status is Status.COMPLETED
+
+
+HOSTED = """
+import argparse
+from taskloom import Task
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--folder")
+parser.add_argument("--a", type=int, default=1)
+arguments = parser.parse_args()
+task = Task.init(project_name="hosted", task_name="where", output_uri=arguments.folder)
+task.upload_artifact("x", {"a": arguments.a})
+"""
+
+
+def test_an_edited_clone_stores_where_its_task_says_on_the_server(bench: Bench, tmp_path: Path):
+    task = bench.record(
+        script(bench, "hosted.py", HOSTED), "--folder", str(tmp_path / "said by the script"), project="hosted"
+    )
+    edit = TaskEdit(output_uri=(tmp_path / "edited").as_uri())
+    bench.client.call(ops.EDIT_TASK, m.TaskEditRequest(edit=edit), task=task.id)
+    clone = bench.clone(task, {"Args/a": 5})
+    assert {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.json")} == {
+        f"said by the script/hosted/where.{task.id}/artifacts/x/x.json": '{\n  "a": 1\n}',
+        f"edited/hosted/where, edited.{clone.id}/artifacts/x/x.json": '{\n  "a": 5\n}',
+    }
 
 
 LONG = """

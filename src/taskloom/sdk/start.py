@@ -139,6 +139,8 @@ def start_session(wish: Wish) -> Session:
     session.begin(_opened(identity, wish), history)
     if history is not None:
         history.remember(LastRun(task=session.id, started=time.time(), offline=session.offline))
+    if session.owner and identity.hosted and wish.output_uri and not document.output_uri:
+        session.edit(TaskEdit(output_uri=wish.output_uri))  # nobody said otherwise on the server
     _announce(session)
     _fix_seed(session)
     if session.owner:

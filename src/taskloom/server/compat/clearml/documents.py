@@ -20,13 +20,14 @@ from typing import Any
 
 import msgspec
 
+from taskloom.domain.destination import NOWHERE, SERVER
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SeriesSummary, WireNumber
 from taskloom.domain.parameters import ARGS_SECTION, Parameter
 from taskloom.domain.status import Status
 from taskloom.domain.task import ConfigurationObject, Property, Task, TaskEdit, TaskType
 from taskloom.server.compat.clearml.artifact_documents import artifact_document
-from taskloom.server.compat.clearml.call import table, text, texts
+from taskloom.server.compat.clearml.call import FILES, table, text, texts
 from taskloom.server.compat.clearml.errors import BAD_FIELD, Refusal
 from taskloom.server.compat.clearml.executions import Document, GivenExecution, execution_documents
 from taskloom.server.compat.clearml.people import People
@@ -88,7 +89,7 @@ def task_document(task: Task, people: People, origin: str) -> Document:
         "last_worker": task.worker or None,
         "last_worker_report": moment(task.last_update) if task.worker else None,
         "output": {
-            "destination": task.output_uri or None,
+            "destination": _destination(task.output_uri, origin),
             "model": outputs[0]["model"] if outputs else None,
             "result": "",
             "error": task.status_message if task.status is Status.FAILED else "",
@@ -118,6 +119,11 @@ def task_document(task: Task, people: People, origin: str) -> Document:
     if "input" in foreign:
         document["input"] = foreign["input"]
     return document
+
+
+def _destination(uri: str, origin: str) -> str | None:
+    """ClearML has no words of its own for our file store and for none."""
+    return {SERVER: f"{origin}{FILES}", NOWHERE: None, "": None}.get(uri, uri)
 
 
 def moment(seconds: float) -> str | None:
