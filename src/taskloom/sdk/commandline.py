@@ -34,9 +34,7 @@ class CommandLine:
     def __init__(self, session: Session, options: bool | Mapping[str, bool]) -> None:
         self._session = session
         self.chosen = Chosen.of(options)
-        self.argv = (
-            () if "ipykernel" in sys.modules else tuple(sys.argv[1:])
-        )  # a kernel's say nothing of the cells
+        self.argv = () if _in_kernel() else tuple(sys.argv[1:])
         self.reported = False  # parameters stand for the command line
 
     @property
@@ -117,6 +115,11 @@ class CommandLine:
         del timeout
         if not self.reported:
             self.keep()
+
+
+def _in_kernel() -> bool:
+    """A notebook's kernel was started with words that say nothing about the cells."""
+    return "ipykernel" in sys.modules and getattr(sys.modules.get("__main__"), "__file__", None) is None
 
 
 def _prefix(argv: tuple[str, ...]) -> list[str]:
