@@ -8,7 +8,7 @@ import pytest
 
 from taskloom.cli.search import parse_condition
 from taskloom.domain.artifact import Sample
-from taskloom.domain.parameters import encode
+from taskloom.domain.parameters import Parameter, encode
 from taskloom.wire import messages as m
 from taskloom.wire.records import Sampled
 
@@ -156,6 +156,16 @@ def test_show_tells_an_unknown_task(taskloom: Any) -> None:
 
 
 # --- changes ----------------------------------------------------------------------------------------------
+
+
+def test_show_tells_given_parameters_from_defaults(taskloom: Any, draft: Any) -> None:
+    task = draft(parameters={"Args": {"lr": Parameter("0.1", "float", given=True), "epochs": encode(3)}})
+    lines = taskloom("task", "show", task.id).out.splitlines()
+    rows = {line.split()[0]: line.split() for line in lines if line.strip().startswith("Args/")}
+    assert rows == {
+        "Args/lr": ["Args/lr", "0.1", "float", "yes"],
+        "Args/epochs": ["Args/epochs", "3", "int"],
+    }
 
 
 def test_set_changes_parameters_in_the_type_they_have(taskloom: Any, draft: Any) -> None:

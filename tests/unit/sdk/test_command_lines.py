@@ -536,6 +536,22 @@ print(made.data, made.model.text)
     assert edited.out == "Data(rows=9, split=0.5) deep 5\n", edited.err
 
 
+@pytest.mark.parametrize(
+    ("framework", "body"),
+    [
+        ("click", "click.command()(click.option('--n', default=1)(lambda n: print('n', n))).main([])"),
+        ("fire", "fire.Fire(lambda n=1: print('n', n))"),
+    ],
+)
+def test_a_fault_of_a_binding_is_listed_and_never_reaches_the_script(desk: Desk, framework: str, body: str):
+    break_it = "CommandLine.report = lambda self, found, section='': 1 / 0"
+    desk.write(f"import {framework}\nfrom taskloom.sdk.commandline import CommandLine\n{break_it}\nINIT\n{body}")
+    done = desk.ran()
+    assert (done.code, done.out) == (0, "n 1\n"), done.err
+    assert done.err.count(f"what {framework} did was not recorded: ZeroDivisionError") == 1
+    assert done.task.runtime["bindings"][framework]["fault"] == "ZeroDivisionError: division by zero"
+
+
 # --- argparse --------------------------------------------------------------------------------------------------
 
 
