@@ -73,7 +73,7 @@ def listed(path: Path, files: Sequence[tuple[str, Path]]) -> Lying:
 def fingerprint(lying: Lying, stop: Callable[[], bool] = lambda: False) -> str:
     """'' when it cannot be read, when it changed meanwhile, or when `stop` said so."""
     try:
-        digests = [(name, _digest(path, stop)) for name, path in lying.members]
+        digests = [(name, digest_of(path, stop)) for name, path in lying.members]
     except OSError:
         return ""
     if not all(digest for _, digest in digests) or _changed(lying):
@@ -99,7 +99,8 @@ def _changed(lying: Lying) -> bool:
         return True
 
 
-def _digest(path: Path, stop: Callable[[], bool]) -> str:
+def digest_of(path: Path, stop: Callable[[], bool] = lambda: False) -> str:
+    """The SHA-256 of a file; '' when `stop` said so."""
     hashed = hashlib.sha256()
     piece = memoryview(bytearray(PIECE))
     with path.open("rb", buffering=0) as file:
