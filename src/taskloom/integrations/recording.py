@@ -97,10 +97,13 @@ class Recording:
                 self.logger.report_scalar(title, series, value, iteration)
 
     def saved(self, path: str | Path, framework: str, iteration: int, metadata: Mapping[str, Any]) -> None:
-        """Weights that the framework wrote; told by its binding already, they are the same model."""
+        """Weights that the framework wrote; told by its binding already, they are the same model, and not copied again."""
         with self.guard(f"the model {str(path)!r}"):
-            if self._session is not None:
-                weights_of(self._session).saved(path, framework, iteration=iteration, metadata=metadata)
+            if self._session is None:
+                return
+            weights = weights_of(self._session)
+            if not weights.noted(path, framework, iteration, metadata):
+                weights.saved(path, framework, iteration=iteration, metadata=metadata)
 
     def at_end(self, last: Any) -> None:
         """Have `last.stop(timeout)` called when the task of this process ends."""

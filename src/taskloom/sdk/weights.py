@@ -140,6 +140,22 @@ class Weights:
                 value = Model(id=model.id, name=model.name, **told)
                 self._session.record(ModelStored(model=value, changed=tuple(told)))
 
+    def noted(self, path: str | Path, framework: str, iteration: int, metadata: Mapping[str, Any]) -> bool:
+        """More of what was told as saved, whose bytes stay as they are; False when nothing was told."""
+        from taskloom.sdk.registry import plain_metadata
+
+        with self._held():
+            model = self._models.get((_address(path)[1], framework))
+            if model is None:
+                return False
+            fresh: dict[str, Any] = {"iteration": iteration}
+            if metadata:
+                fresh["metadata"] = plain_metadata(metadata)
+            model.told |= fresh
+            value = Model(id=model.id, name=model.name, **fresh)
+            self._session.record(ModelStored(model=value, changed=tuple(fresh)))
+        return True
+
     def loaded(self, path: str | Path, framework: str, *, flat: bool = False) -> None:
         """A file or folder was read. Told once, unless it changes; what this process saved itself is not told."""
         place, uri = _address(path)

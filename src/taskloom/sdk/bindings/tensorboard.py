@@ -19,15 +19,11 @@ from typing import Any
 from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.summaries import Summaries, hparams_of
 
-_summaries: dict[Hooks, Summaries] = {}  # of the task that runs: its modules are installed one by one
 NOT_TRACED = ("TPU", "ParameterServer")  # strategies whose graphs cannot call back
 
 
 def _install(hooks: Hooks, module: ModuleType) -> None:
-    summaries = _summaries.get(hooks)
-    if summaries is None:
-        summaries = _summaries[hooks] = Summaries(hooks, _hparams)
-        hooks.on_undo(lambda: _forget(hooks))
+    summaries = hooks.shared(_made)
     match module.__name__:
         case "torch.utils.tensorboard.writer":
             hooks.after(module.SummaryWriter, "add_embedding", summaries.embedded)
@@ -42,8 +38,8 @@ def _hparams(content: bytes) -> dict[str, Any]:
     return hparams_of(messages.HParamsPluginData.FromString(content))
 
 
-def _forget(hooks: Hooks) -> None:
-    _summaries.pop(hooks, None)
+def _made(hooks: Hooks) -> Summaries:
+    return Summaries(hooks, _hparams)
 
 
 class _Operations:
