@@ -117,6 +117,10 @@ again = pickle.loads(pickle.dumps(logger))
 again.log_metrics({"sent": 1.0}, 1)
 assert (again.name, again.version, again.experiment) == ("odd_values", task.id, task), again.name
 logger.after_save_checkpoint(Namespace())  # not what Lightning gives: told, and the script goes on
+with open(sys.argv[2], "wb") as file:
+    file.write(b"weights")
+saved = {"monitor": "val", "last_model_path": sys.argv[2], "_last_global_step_saved": 4}
+logger.after_save_checkpoint(Namespace(best_k_models={sys.argv[2]: torch.tensor(0.5)}, **saved))
 logger.finalize("success")
 other = Task.create("other", "target")
 elsewhere = TaskloomLogger(task=other)
@@ -130,7 +134,7 @@ def test_a_logger_takes_odd_values_is_copied_and_sent_and_writes_to_other_tasks(
     needs(heavy, "lightning")
     script = tmp_path / "odd.py"
     script.write_text(LIGHTNING_ODD)
-    task = heavy.record(script, "lightning odd", project="lightning odd")
+    task = heavy.record(script, "lightning odd", str(tmp_path / "best.ckpt"), project="lightning odd")
 
     assert (
         "REFUSED TaskloomLogger: no task runs in this process: call Task.init first, or give task=" in heavy.stdout
@@ -150,6 +154,8 @@ def test_a_logger_takes_odd_values_is_copied_and_sent_and_writes_to_other_tasks(
         "Hparams/size": ("3", "int"),
     }
     assert heavy.stderr.count("TaskloomLogger: checkpoints could not be recorded") == 1
+    (model,) = heavy.models(task).values()  # though bindings are switched off
+    assert (model.filename, model.iteration, model.metadata) == ("best.ckpt", 4, {"val": 0.5})
     assert heavy.parameters(heavy.only_task("other")) == {"Hparams/from": ("elsewhere", "str")}
 
 
