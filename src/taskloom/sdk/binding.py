@@ -31,7 +31,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskloom.sdk.capture.whose import names_of_modules, users_names
+from taskloom.sdk.capture.whose import UsersNames, names_of_modules
 
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
@@ -91,9 +91,9 @@ class Hooks:
     wanted: Wanted = True  # False never gets here; text or a list: wildcards of model files
     switches: Switches = True  # of all bindings: joblib's files are those of scikit-learn, XGBoost ...
     faulty: Callable[[str, str], None] = lambda _name, _fault: None
+    script: UsersNames = field(default_factory=UsersNames)
     active: bool = True
     _turn: int = 0
-    _script: list[dict[str, Any]] | None = None
     _shared: dict[Any, Any] = field(default_factory=dict[Any, Any])
     _replaced: list[_Replaced] = field(default_factory=list[_Replaced])
     _undoing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -207,11 +207,10 @@ class Hooks:
 
     def _swap_in_script(self, old: Any, new: Any) -> None:
         """In the script's own modules, under whatever name they imported it."""
-        if self._script is None:
-            self._script = users_names()
-        for names in self._script:
-            for name in [one for one, value in names.items() if value is old]:
-                names[name] = new
+        for names in self.script.now():
+            for name, value in list(names.items()):  # at once: another thread may import meanwhile
+                if value is old:
+                    names[name] = new
 
     def shared(self, make: Callable[[Hooks], Made]) -> Made:
         """What a binding of several modules keeps for all of them: made when it is first asked for."""
@@ -222,7 +221,6 @@ class Hooks:
     def begin(self) -> None:
         """A module comes to be hooked: for the first time, or again since it was reloaded."""
         self._turn += 1
-        self._script = None
 
     def on_undo(self, undo: Callable[[], None]) -> None:
         """For what is not a replaced function: a registered callback, an environment variable."""
@@ -233,11 +231,13 @@ class Hooks:
         for undo in reversed(self._undoing):
             with self.guard():
                 undo()
-        self._script = None
+        modules = list(names_of_modules()) if self._replaced else []
         for one in reversed(self._replaced):
             if isinstance(one.owner, ModuleType):
                 self._swap_in_script(one.ours, one.before)
-                _swap_in_all(one.name, one.ours, one.before)  # who imported it since
+                for names in modules:  # who imported it since
+                    if names.get(one.name) is one.ours:
+                        names[one.name] = one.before
             if inspect.getattr_static(one.owner, one.name, None) is not one.ours:
                 continue  # somebody hooked on top of us; ours is inactive now
             if one.inherited:
@@ -246,7 +246,6 @@ class Hooks:
                 setattr(one.owner, one.name, one.before)
         self._replaced.clear()
         self._undoing.clear()
-        self._script = None
 
 
 def wanted_by(switches: Switches, name: str) -> Wanted:
@@ -258,12 +257,6 @@ def _fits(path: str | Path, wanted: Wanted) -> bool:
         return wanted
     patterns = [wanted] if isinstance(wanted, str) else wanted
     return any(fnmatch(str(path), one) or fnmatch(Path(path).name, one) for one in patterns)
-
-
-def _swap_in_all(name: str, old: Any, new: Any) -> None:
-    for names in names_of_modules():
-        if names.get(name) is old:
-            names[name] = new
 
 
 def _home(function: Any) -> Iterator[tuple[Any, str]]:

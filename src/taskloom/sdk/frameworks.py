@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.task import TaskEdit
 from taskloom.sdk.binding import Binding, Hooks, Switches, wanted_by
+from taskloom.sdk.capture.whose import UsersNames
 from taskloom.sdk.imports import Imports, already_imported
 from taskloom.sdk.weights import weights_of
 
@@ -114,6 +115,7 @@ class Frameworks:
         self._imports = Imports(TRIGGERS, self._install)
         self._lock = threading.Lock()
         self._busy: set[str] = set()
+        self._script = UsersNames()
         self._told: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -160,7 +162,10 @@ class Frameworks:
             self._tell()
             return
         hooks = self._hooks.setdefault(
-            file, Hooks(self._session, file, self._weights, self._line, wanted, self._switches, self._faulty)
+            file,
+            Hooks(
+                self._session, file, self._weights, self._line, wanted, self._switches, self._faulty, self._script
+            ),
         )
         hooks.begin()
         with hooks.guard():

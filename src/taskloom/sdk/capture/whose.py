@@ -18,29 +18,41 @@ def is_installed(path: str) -> bool:
     return bool({"site-packages", "dist-packages"} & set(re.split(r"[\\/]", path)))
 
 
-def users_names() -> list[dict[str, Any]]:
-    """The global names of the script and of the user's other modules that are imported by now."""
-    standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called at every start, with thousands of modules
-    found: list[dict[str, Any]] = []
-    for names in names_of_modules():
-        name, file = names.get("__name__"), names.get("__file__")
-        if name == "__main__" or (
-            isinstance(name, str)
-            and isinstance(file, str)
-            and not name.startswith("taskloom.")
-            and not file.startswith(standard)
-            and "-packages" not in file
-        ):
-            found.append(names)
-    return found
+class UsersNames:
+    """The global names of the script and of the user's other modules. Each module is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._found: list[dict[str, Any]] = []
+
+    def now(self) -> list[dict[str, Any]]:
+        """Of what is imported by now."""
+        standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called at every start, with thousands of modules
+        new = sys.modules.keys() - self._seen
+        self._seen |= new
+        for name in new:
+            names = _names_of(sys.modules.get(name))
+            file = names.get("__file__")
+            if name in {"__main__", "__mp_main__"} or (
+                isinstance(file, str)
+                and not file.startswith(standard)
+                and "-packages" not in file
+                and not name.startswith("taskloom.")
+            ):
+                self._found.append(names)
+        return self._found
 
 
 def names_of_modules() -> Iterator[dict[str, Any]]:
     """The global names of every module that is imported by now."""
-    loaded: list[Any] = list(sys.modules.values())
-    for module in loaded:
-        if isinstance(module, ModuleType):
-            yield object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+    for module in list(sys.modules.values()):
+        yield _names_of(module)
+
+
+def _names_of(module: Any) -> dict[str, Any]:
+    """None of what only stands for a module."""
+    # Asked so, a lazy module stays unloaded.
+    return object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
 
 
 def is_users(function: Callable[..., Any] | None) -> bool:
