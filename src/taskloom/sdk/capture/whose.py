@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
+_STANDARD = os.path.dirname(os.__file__)  # noqa: PTH120 - a path is slower, and this is loaded by every script
+
 # They read their own flags with argparse, or have a parser that derives from it: each has its binding.
 OTHER_PARSERS = frozenset({"hydra", "jsonargparse", "fire"})
 
@@ -23,24 +25,31 @@ class UsersNames:
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
+        self._packages: dict[str, bool] = {}  # whether they are the user's
         self._found: list[dict[str, Any]] = []
 
     def now(self) -> list[dict[str, Any]]:
         """Of what is imported by now."""
-        standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called at every start, with thousands of modules
         new = sys.modules.keys() - self._seen
         self._seen |= new
         for name in new:
-            names = _names_of(sys.modules.get(name))
-            file = names.get("__file__")
-            if name in {"__main__", "__mp_main__"} or (
-                isinstance(file, str)
-                and not file.startswith(standard)
-                and "-packages" not in file
-                and not name.startswith("taskloom.")
-            ):
-                self._found.append(names)
+            package = name.partition(".")[0]
+            if package not in self._packages:
+                self._packages[package] = _is_users_module(package)
+            if self._packages[package] and (name == package or _is_users_module(name)):
+                self._found.append(_names_of(sys.modules.get(name)))
         return self._found
+
+
+def _is_users_module(name: str) -> bool:
+    """A package without a file may hold anybody's."""
+    if name in {"__main__", "__mp_main__"}:
+        return True
+    module = sys.modules.get(name)
+    if name == "taskloom" or name in sys.builtin_module_names:
+        return False
+    file = _names_of(module).get("__file__")
+    return not isinstance(file, str) or not (file.startswith(_STANDARD) or "-packages" in file)
 
 
 def names_of_modules() -> Iterator[dict[str, Any]]:
