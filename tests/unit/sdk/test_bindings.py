@@ -294,9 +294,9 @@ def test_a_journal_that_cannot_be_written_does_not_reach_the_script_through_a_fa
     def full(_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(task._recorder, "record", full)  # pyright: ignore[reportPrivateUsage]
-    assert works.dump(1) == ("dumped", 1, "x")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(task._recorder, "record", full)  # pyright: ignore[reportPrivateUsage]
+        assert works.dump(1) == ("dumped", 1, "x")
 
 
 def test_an_installation_that_fails_half_way_is_listed_and_undone(bench: Bench) -> None:
