@@ -137,6 +137,10 @@ class Session:
         self.owner = identity.role == "main"
         self._lock = threading.RLock()
         self._document = document
+        self._artifacts = {one.name: one for one in document.artifacts}
+        self._artifacts_changed = (
+            False  # the document is made anew when it is asked for: a run may store thousands
+        )
         self._pid = os.getpid()
         self._client: Client | None = None
         self._history: History | None = None
@@ -241,14 +245,18 @@ class Session:
         return folder
 
     def document(self) -> Task:
-        return self._document
+        with self._lock:
+            if self._artifacts_changed:
+                self._artifacts_changed = False
+                self._document = msgspec.structs.replace(self._document, artifacts=tuple(self._artifacts.values()))
+            return self._document
 
     def record(self, record: Record) -> None:
         with self._lock:
             if isinstance(record, Edited):
                 self._document = apply_edit(self._document, record.edit)
             self.writer.record(record)
-            self._document = _with_outputs(self._document, record)
+            self._keep_outputs(record)
         if isinstance(record, ModelStored) or (
             isinstance(record, ArtifactStored) and record.artifact.kind != NOTEBOOK_KIND
         ):
@@ -261,6 +269,22 @@ class Session:
         if task != self.id and (task, name, digest) not in self._artifacts_used and not self.closed:
             self._artifacts_used.add((task, name, digest))
             self.record(ArtifactUsed(task=task, name=name, time=time.time()))
+
+    def _keep_outputs(self, record: Record) -> None:
+        match record:
+            case ArtifactStored(artifact=stored):
+                self._artifacts.pop(stored.name, None)
+                self._artifacts[stored.name] = stored
+                self._artifacts_changed = True
+            case ArtifactRemoved(name=name):
+                self._artifacts.pop(name, None)
+                self._artifacts_changed = True
+            case ModelStored(link=link) if link is not None:
+                task = self._document
+                others = tuple(m for m in task.models if (m.direction, m.name) != (link.direction, link.name))
+                self._document = msgspec.structs.replace(task, models=(*others, link))
+            case _:
+                pass
 
     def edit(self, edit: TaskEdit) -> None:
         self.record(Edited(edit=edit, time=time.time()))
@@ -448,17 +472,3 @@ def document_of_owner(identity: Identity) -> Task:
         if meta.role == "main":
             return Task(id=identity.task, name=meta.name, project=meta.project, status=Status.RUNNING)
     return Task(id=identity.task, name="", project="", status=Status.RUNNING)
-
-
-def _with_outputs(task: Task, record: Record) -> Task:
-    match record:
-        case ArtifactStored(artifact=stored):
-            kept = tuple(a for a in task.artifacts if a.name != stored.name)
-            return msgspec.structs.replace(task, artifacts=(*kept, stored))
-        case ArtifactRemoved(name=name):
-            return msgspec.structs.replace(task, artifacts=tuple(a for a in task.artifacts if a.name != name))
-        case ModelStored(link=link) if link is not None:
-            others = tuple(m for m in task.models if (m.direction, m.name) != (link.direction, link.name))
-            return msgspec.structs.replace(task, models=(*others, link))
-        case _:
-            return task

@@ -13,6 +13,7 @@ from taskloom.domain.artifact import Artifact, Model
 from taskloom.journal import layout
 from taskloom.journal.storage import Folder
 from taskloom.journal.uploads import Need, Uploads, bring_now, diverted, need_of
+from taskloom.sdk import progress
 from taskloom.sdk.progress import told
 from taskloom.wire.client import Address
 from taskloom.wire.records import ArtifactStored, ModelStored
@@ -130,6 +131,21 @@ def test_what_a_waiting_person_is_told():
         "taskloom: uploading 2 files [############------------] 50% of 1 GB, 50 MB/s, 10 s left"
     )
     assert told(layout.Uploading(1, 0, 0), 0.0, 0).startswith("taskloom: uploading 1 file [####")
+
+
+def test_a_person_who_waits_sees_a_bar_on_a_terminal_and_lines_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    layout.write_whole(tmp_path / layout.UPLOADING_FILE, layout.Uploading(files=1, bytes=2_000, sent=500))
+    monkeypatch.setattr(progress, "QUIET", 0.0)
+    for terminal in (True, False):
+        monkeypatch.setattr(progress, "_is_terminal", lambda terminal=terminal: terminal)
+        shown = progress.UploadProgress(tmp_path)
+        shown.look()
+        shown.look()  # too soon for another
+        shown.close()
+    bar = "taskloom: uploading 1 file [######------------------] 25% of 2 kB"
+    assert capsys.readouterr().err == f"\r\033[K{bar}\r\033[K{bar}\n"
 
 
 def test_addresses_that_are_no_destination_need_nothing():
