@@ -22,6 +22,7 @@ ROOMS = {
     "cli",
     "tests",
     "examples",
+    "integrations",
     "benchmarks",
 }
 
