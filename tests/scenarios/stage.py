@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from taskloom.domain.errors import NotFound
 from taskloom.domain.parameters import flatten
 from taskloom.domain.status import ENDED
 from taskloom.domain.task import Task
@@ -109,8 +110,14 @@ class Stage:
         return self.client.call(ops.GET_TASK, task=task_id)
 
     def ended(self, task_id: str) -> Task:
-        wait_for(lambda: self.task(task_id).status in ENDED, f"the end of {task_id}", self.console_tail(task_id))
+        wait_for(lambda: self._has_ended(task_id), f"the end of {task_id}", self.console_tail(task_id))
         return self.task(task_id)
+
+    def _has_ended(self, task_id: str) -> bool:
+        try:
+            return self.task(task_id).status in ENDED
+        except NotFound:  # its journal is still on the way
+            return False
 
     def console_tail(self, task_id: str) -> Callable[[], str]:
         return lambda: f"{self.task(task_id).status_message}\n{self.console(task_id)[-4000:]}"

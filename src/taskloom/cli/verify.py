@@ -19,7 +19,7 @@ from taskloom.cli import connect
 from taskloom.cli.connect import TaskReference
 from taskloom.cli.follow import look, patiently, state_line
 from taskloom.cli.main import FAILED, OK, WRONG_USAGE, report_error
-from taskloom.cli.output import JsonFlag, ago, hint, print_json, print_table, say, screen, short
+from taskloom.cli.output import JsonFlag, ago, hint, print_json, say, screen, short
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput, TaskloomError
 from taskloom.domain.status import ENDED, Status
@@ -174,24 +174,24 @@ def show_verification(told: Verification, original: Task) -> None:
     for one in seen.unknown:
         say(f"{plain(one)}: not compared, since nobody knows its bytes", style="yellow")
     if told.differences:
-        print_table(
-            ["kind", "name", "first differs", "first run", "second run", "points", "largest distance"],
-            [_row(one) for one in told.differences[:SHOWN]],
-            title=f"{told.total} differ",
-            right=["points"],
-        )
+        say(f"\n{told.total} {'differs' if told.total == 1 else 'differ'}", style="bold")
+    for one in told.differences[:SHOWN]:  # lines, since numbers in full do not fit the columns of a table
+        say(f"{one.kind} {plain(one.name)}: {_first(one)}")
+        if one.largest is not None:
+            say(
+                f"    {one.points} points differ, the largest distance is {one.largest!r} at {one.largest_at}",
+                style="dim",
+            )
     if told.total > SHOWN:
         say(f"... and {told.total - SHOWN} more; --json lists them", style="dim")
 
 
-def _row(one: Difference) -> tuple[object, ...]:
-    where = {"value": "", "missing": "only the first run has it", "surplus": "only the second run has it"}[
-        one.what
-    ]
-    if one.iteration is not None:
-        where = f"iteration {one.iteration}{f', {where}' if where else ''}"
-    largest = "" if one.largest is None else f"{one.largest!r} at {one.largest_at}"
-    return one.kind, one.name, where, _value(one.first), _value(one.second), one.points or "", largest
+def _first(one: Difference) -> str:
+    """Where it first differs, and both values there."""
+    place = "" if one.iteration is None else f"at iteration {one.iteration} "
+    if one.what == "value":
+        return f"{place}{_value(one.first)} in the first run, {_value(one.second)} in the second"
+    return f"{place}only the {'first' if one.what == 'missing' else 'second'} run has it"
 
 
 def _value(value: float | str | None) -> str:

@@ -60,8 +60,8 @@ def names_of_modules() -> Iterator[dict[str, Any]]:
 
 def _names_of(module: Any) -> dict[str, Any]:
     """None of what only stands for a module."""
-    # Asked so, a lazy module stays unloaded.
-    return object.__getattribute__(module, "__dict__") if isinstance(module, ModuleType) else {}
+    # Asked so, a lazy module stays unloaded, and what only says that it is a module (cffi's libraries) is left alone.
+    return object.__getattribute__(module, "__dict__") if issubclass(type(module), ModuleType) else {}
 
 
 def is_users(function: Callable[..., Any] | None) -> bool:
