@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from uploads import measure_uploads
+
 HERE = Path(__file__).resolve().parent
 PEERS_FILE = HERE / "peers.py"
 CLEARML_FILE = HERE / "clearml_client.py"
@@ -720,6 +722,7 @@ MEASURES: dict[str, Callable[[Path, list[str]], list[Row]]] = {
     "artifacts": measure_artifacts,
     "clearml": measure_clearml,
     "frameworks": measure_frameworks,
+    "uploads": measure_uploads,
 }
 
 

@@ -30,6 +30,7 @@ import json
 import mimetypes
 import pickle
 import re
+import shutil
 import stat
 import sys
 import time
@@ -42,7 +43,8 @@ import msgspec
 
 from taskloom.domain.artifact import Artifact
 from taskloom.domain.errors import BadInput
-from taskloom.sdk.archives import PIECE, folder_members, matching_members, pack, shrinks
+from taskloom.sdk.archives import folder_members, matching_members, pack, shrinks
+from taskloom.sdk.fingerprints import digest_of
 
 PREVIEW = 4096  # characters of a preview that is made here
 MAX_PREVIEW = 64 << 10  # characters of one that is given
@@ -53,13 +55,13 @@ _NPZ_WORDS = frozenset({"file", "allow_pickle"})  # numpy's own parameters
 
 
 class _Made(msgspec.Struct, frozen=True):
-    """How to write one object: `write` is given the open file."""
+    """How to write one object: `write` is given the open file, or it is a file that is there to be copied."""
 
     kind: str
     extension: str
     media_type: str
     preview: str
-    write: Callable[[IO[bytes]], None]
+    write: Callable[[IO[bytes]], None] | Path
     filename: str = ""
 
 
@@ -113,13 +115,11 @@ def prepare(
         made = _serialized(name, serialize(obj), _extension(extension_name))
     else:
         made = _choose(name, obj, _extension(extension_name), auto_pickle is not False, sort_keys)
-    with spooled(spool) as (out, finish):
-        try:
-            made.write(cast("IO[bytes]", out))
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            what = f"{type(obj).__module__}.{type(obj).__qualname__}"
-            raise BadInput(f"artifact {name!r}: {what} cannot be stored as {made.extension}: {error}") from error
-        digest, size = finish()
+    try:
+        digest, size = _stored(made, spool)
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        what = f"{type(obj).__module__}.{type(obj).__qualname__}"
+        raise BadInput(f"artifact {name!r}: {what} cannot be stored as {made.extension}: {error}") from error
     return Artifact(
         name=name,
         kind=made.kind,
@@ -152,12 +152,30 @@ def spooled(spool: Path) -> Generator[tuple[_Hashed, Callable[[], tuple[str, int
             fresh.unlink(missing_ok=True)
 
 
+def _stored(made: _Made, spool: Path) -> tuple[str, int]:
+    if isinstance(made.write, Path):
+        return copy_into(spool, made.write)
+    with spooled(spool) as (out, finish):
+        made.write(cast("IO[bytes]", out))
+        return finish()
+
+
+def copy_into(spool: Path, path: Path) -> tuple[str, int]:
+    """Digest and size. The system copies, which costs a fraction of a loop; the copy is what is hashed."""
+    fresh = spool / f".{uuid.uuid4().hex}.tmp"
+    try:
+        shutil.copyfile(path, fresh)
+        digest, size = digest_of(fresh), fresh.stat().st_size
+        fresh.replace(spool / digest)
+        return digest, size
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def spool_path(what: str, path: str | Path, spool: Path) -> Artifact:
     """Copy a file, or a folder or wildcard path as a zip file, into the spool. `what` names it in errors."""
     made = _path_made(what, path)
-    with spooled(spool) as (out, finish):
-        made.write(cast("IO[bytes]", out))
-        digest, size = finish()
+    digest, size = _stored(made, spool)
     filename = made.filename or f"{_file_name(Path(path).name)}.zip"
     return Artifact(what, kind=made.kind, digest=digest, size=size, filename=filename)
 
@@ -245,13 +263,8 @@ def _file(name: str, path: Path) -> _Made:
     if not stat.S_ISREG(path.stat().st_mode):
         raise BadInput(f"artifact {name!r}: {str(path)!r} is neither a file nor a folder")
 
-    def copy(out: IO[bytes]) -> None:
-        with path.open("rb") as source:
-            while piece := source.read(PIECE):
-                out.write(piece)
-
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return _Made("file", path.suffix, media_type, _head_of(path), copy, path.name)
+    return _Made("file", path.suffix, media_type, _head_of(path), path, path.name)
 
 
 def _head_of(path: Path) -> str:

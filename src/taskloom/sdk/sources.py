@@ -121,7 +121,7 @@ def _on_web(uri: str, digest: str, client: Callable[[], Client], limit: int) -> 
                     raise TooLarge(f"{_plain(uri)} has more than {limit} bytes, which is all that the cache holds")
                 yield position, piece
 
-    # Without a digest nobody knows whether it is still the same: then it is fetched anew for each process's wish.
+    # Without a digest nobody knows whether it is still the same: it is kept by its address until `force_download`.
     return Source(digest or _key(uri), digest, _plain(uri), read)
 
 

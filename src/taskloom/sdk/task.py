@@ -89,7 +89,9 @@ class Task(TaskModels):
         output_uri: where models and artifacts are stored: True: on the Taskloom server; a folder or address
             (`s3://bucket/prefix`, `gs://...`, `azure://...`); None: what the project or the settings say, and when
             they say nothing, models that frameworks save stay where they are; False: these stay so in any case
-        auto_connect_*: what is recorded without being asked; a dictionary switches by name
+        auto_connect_*: what is recorded without being asked; a dictionary switches by name, and what it does not
+            name is on, but for streams, of which only those that it names are recorded; wildcards as a framework's
+            value choose the model files
         deferred_init: accepted; beginning never waits anyway
 
         A process that runs below one that has a task (a fork, a subprocess, a rank) gets that task. Fixes the

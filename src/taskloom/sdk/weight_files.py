@@ -9,15 +9,13 @@ of a model on its disk, however slow the line is.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from taskloom.domain.destination import place_below, task_folder
 from taskloom.domain.task import Task
-from taskloom.sdk.fingerprints import Lying, digest_of
+from taskloom.sdk.fingerprints import Lying
 
 KIND = "models"  # the folder below a task's in a destination
 
@@ -59,11 +57,11 @@ class WeightFiles:
         `recorded` when the record with these fields is written.
         """
         from taskloom.sdk.archives import pack
-        from taskloom.sdk.serialise import spooled
+        from taskloom.sdk.serialise import copy_into, spooled
 
         name = filename or (lying.path.name if lying.single else f"{lying.path.name}.zip")
         if lying.single:
-            digest, size = _copied(lying.path, owner.spool)
+            digest, size = copy_into(owner.spool, lying.path)
         else:
             with spooled(owner.spool) as (out, finish):
                 pack(lying.members, cast("IO[bytes]", out))
@@ -97,15 +95,3 @@ class WeightFiles:
             number += 1
             name = f"{path.stem}-{number}{path.suffix}"
         return place_below(folder, KIND, name)
-
-
-def _copied(path: Path, spool: Path) -> tuple[str, int]:
-    """Digest and size. The system copies, which costs a fraction of a loop; the copy is what is hashed."""
-    fresh = spool / f".{uuid.uuid4().hex}.tmp"
-    try:
-        shutil.copyfile(path, fresh)
-        digest, size = digest_of(fresh), fresh.stat().st_size
-        fresh.replace(spool / digest)
-        return digest, size
-    finally:
-        fresh.unlink(missing_ok=True)
