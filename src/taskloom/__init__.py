@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from taskloom.domain.task import TaskType
     from taskloom.domain.task import TaskType as TaskTypes
     from taskloom.sdk.artifacts import Artifact
-    from taskloom.sdk.logger import Logger
     from taskloom.sdk.models import InputModel, Model, OutputModel
+    from taskloom.sdk.reports.logger import Logger
     from taskloom.sdk.task import Task
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
 _PLACES = {
     "Artifact": ("taskloom.sdk.artifacts", "Artifact"),
     "InputModel": ("taskloom.sdk.models", "InputModel"),
-    "Logger": ("taskloom.sdk.logger", "Logger"),
+    "Logger": ("taskloom.sdk.reports.logger", "Logger"),
     "Model": ("taskloom.sdk.models", "Model"),
     "OutputModel": ("taskloom.sdk.models", "OutputModel"),
     "Task": ("taskloom.sdk.task", "Task"),

@@ -219,7 +219,7 @@ BROKEN = """
 import sys
 import numpy as np, xgboost
 from taskloom import Task
-from taskloom.sdk.boosting import Training
+from taskloom.sdk.translations.boosting import Training
 
 def breaks(*_):
     raise RuntimeError("of our own making")

@@ -14,7 +14,7 @@ from tests.frameworks.conftest import Bench
 from tests.frameworks.test_reports import expected, plots_of, recorded
 
 from taskloom.domain.task import Task
-from taskloom.sdk.drawn_figures import png_of_figure
+from taskloom.sdk.reports.drawn_figures import png_of_figure
 from taskloom.wire import messages as m
 from taskloom.wire import operations as ops
 

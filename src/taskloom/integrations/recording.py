@@ -16,7 +16,7 @@ from taskloom.sdk.task import Task
 from taskloom.sdk.weights import weights_of
 
 if TYPE_CHECKING:
-    from taskloom.sdk.logger import Logger
+    from taskloom.sdk.reports.logger import Logger
 
 
 class Recording:

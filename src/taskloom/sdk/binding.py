@@ -36,7 +36,7 @@ from taskloom.sdk.capture.whose import UsersNames, names_of_modules
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter
     from taskloom.sdk.commandline import CommandLine
-    from taskloom.sdk.logger import Logger
+    from taskloom.sdk.reports.logger import Logger
     from taskloom.sdk.session import Session
     from taskloom.sdk.weights import Weights
 

@@ -33,8 +33,8 @@ from taskloom.sdk.connecting import (
     parse_configuration,
     section_of,
 )
-from taskloom.sdk.logger import Logger
 from taskloom.sdk.remote import RemoteTask
+from taskloom.sdk.reports.logger import Logger
 from taskloom.sdk.session import Session
 from taskloom.sdk.start import check_tags
 from taskloom.wire.connection import find_address

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, cast
 
 from taskloom.domain.errors import BadInput
 from taskloom.domain.metrics import to_wire
-from taskloom.sdk.logger import Logger
 from taskloom.sdk.notices import Notices
+from taskloom.sdk.reports.logger import Logger
 from taskloom.wire.messages import ModelPoint, ModelReport
 from taskloom.wire.operations import REPORT_MODEL
 from taskloom.wire.records import Plotted, Record

@@ -19,8 +19,8 @@ from taskloom.domain.task import Task
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.sdk.delivery import Delivery
-from taskloom.sdk.logger import Logger
 from taskloom.sdk.notices import Notices
+from taskloom.sdk.reports.logger import Logger
 from taskloom.sdk.session import required_address
 from taskloom.wire.connection import data_folder
 from taskloom.wire.messages import JournalBatch, TaskEditRequest

@@ -30,8 +30,8 @@ from taskloom.sdk.delivery import Delivery
 from taskloom.sdk.ending import Ending, Outcome
 from taskloom.sdk.history import History
 from taskloom.sdk.identity import Identity, child_environment
-from taskloom.sdk.logger import Logger
 from taskloom.sdk.notices import Notices
+from taskloom.sdk.reports.logger import Logger
 from taskloom.wire.client import Address
 from taskloom.wire.configuration import SETTINGS, setting
 from taskloom.wire.connection import find_address

@@ -542,7 +542,7 @@ def test_a_script_without_a_framework_loads_nothing_of_this(tmp_path: Path) -> N
         import sys
         from taskloom import Task
         task = Task.init("tests/bindings", "nothing", auto_connect_streams=False, auto_resource_monitoring=False)
-        rooms = ("taskloom.sdk.bindings.", "taskloom.sdk.model_files", "taskloom.sdk.fingerprints", "joblib", "torch")
+        rooms = ("taskloom.sdk.bindings.", "taskloom.sdk.translations.model_files", "taskloom.sdk.fingerprints", "joblib", "torch")
         found = [name for name in sys.modules if name.startswith(rooms)]
         assert found == [], found
         task.close()

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.boosting import Training, Trainings
+from taskloom.sdk.translations.boosting import Training, Trainings
 
 FRAMEWORK = "CatBoost"
 IMPORTANCE = "PredictionValuesChange"  # what CatBoost itself measures at the end of a training

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.click_lines import ClickLines
+from taskloom.sdk.translations.click_lines import ClickLines
 
 
 def install(hooks: Hooks, module: ModuleType) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from taskloom.sdk.binding import Binding, Hooks
 from taskloom.sdk.capture.whose import caller_outside, package_of
-from taskloom.sdk.model_files import ModelFiles
+from taskloom.sdk.translations.model_files import ModelFiles
 
 # The package that a class comes from: the framework, and its switch.
 LIBRARIES = {

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.model_files import ModelFiles
+from taskloom.sdk.translations.model_files import ModelFiles
 
 # All hold the same functions.
 _NAMESPACES = (

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.boosting import Training, Trainings
+from taskloom.sdk.translations.boosting import Training, Trainings
 
 FRAMEWORK = "LightGBM"
 FIRST = -(10**9)  # the order of our callback

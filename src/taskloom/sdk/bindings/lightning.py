@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.model_files import ModelFiles
+from taskloom.sdk.translations.model_files import ModelFiles
 
 # What is hooked in a module of `lightning.pytorch` or `pytorch_lightning`, of `lightning.fabric` or `lightning_fabric`.
 # Each when it is imported itself: they import one another in circles.

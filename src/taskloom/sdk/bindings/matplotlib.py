@@ -16,8 +16,8 @@ from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
-from taskloom.sdk import drawn_figures
 from taskloom.sdk.binding import Binding, Hooks
+from taskloom.sdk.reports import drawn_figures
 
 UNTITLED = 100  # figures without a title that are kept apart
 

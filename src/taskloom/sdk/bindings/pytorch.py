@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.model_files import ModelFiles
+from taskloom.sdk.translations.model_files import ModelFiles
 
 
 def _install(hooks: Hooks, module: ModuleType) -> None:

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks, quiet
-from taskloom.sdk.model_files import ModelFiles
+from taskloom.sdk.translations.model_files import ModelFiles
 
 FRAMEWORKS = {
     "torch": "PyTorch",

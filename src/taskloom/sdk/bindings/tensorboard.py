@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.summaries import Summaries, hparams_of
+from taskloom.sdk.translations.summaries import Summaries, hparams_of
 
 NOT_TRACED = ("TPU", "ParameterServer")  # strategies whose graphs cannot call back
 

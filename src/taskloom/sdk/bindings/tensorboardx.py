@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.summaries import Summaries, hparams_of
+from taskloom.sdk.translations.summaries import Summaries, hparams_of
 
 
 def _install(hooks: Hooks, module: ModuleType) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.model_files import ModelFiles, path_of
+from taskloom.sdk.translations.model_files import ModelFiles, path_of
 
 
 def _install(hooks: Hooks, module: ModuleType) -> None:

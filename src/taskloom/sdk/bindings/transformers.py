@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from taskloom.sdk.binding import Binding, Hooks
-from taskloom.sdk.model_files import ModelFiles, path_of
+from taskloom.sdk.translations.model_files import ModelFiles, path_of
 
 _FRAMEWORK = "PyTorch"
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from taskloom.domain.errors import BadInput
 from taskloom.journal import layout
-from taskloom.sdk import figures
-from taskloom.sdk.figures import Figure
-from taskloom.sdk.reporting import now, text
-from taskloom.sdk.samples import Samples
-from taskloom.sdk.tabular import table_content
+from taskloom.sdk.reports import figures
+from taskloom.sdk.reports.figures import Figure
+from taskloom.sdk.reports.reporting import now, text
+from taskloom.sdk.reports.samples import Samples
+from taskloom.sdk.reports.tabular import table_content
 from taskloom.wire.records import Plotted
 
 MAX_FIGURE = layout.MAX_RECORD - 8192  # bytes of JSON; a record holds the names, too
@@ -262,7 +262,7 @@ class Plots(Samples):
         debug sample instead.
         """
         with self._telling("figure", title, series):
-            from taskloom.sdk import drawn_figures
+            from taskloom.sdk.reports import drawn_figures
 
             drawn = drawn_figures.figure_of(figure)
             if drawn is None:

@@ -19,8 +19,8 @@ from taskloom.domain.artifact import Model
 from taskloom.sdk import session as sessions
 from taskloom.sdk.binding import Hooks
 from taskloom.sdk.commandline import CommandLine
-from taskloom.sdk.model_files import ModelFiles, path_of
 from taskloom.sdk.session import Session
+from taskloom.sdk.translations.model_files import ModelFiles, path_of
 from taskloom.sdk.weights import weights_of
 from taskloom.wire.operations import GET_MODEL, GET_TASK
 

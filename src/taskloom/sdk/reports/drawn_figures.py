@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from taskloom.sdk.drawn_artists import MAX_POINTS, Panel, Unfaithful, is_a, numbers, plain_text
+from taskloom.sdk.reports.drawn_artists import MAX_POINTS, Panel, Unfaithful, is_a, numbers, plain_text
 
 IMAGE_DPI = 100.0
 PLAIN_FORMATS = frozenset({"ScalarFormatter", "LogFormatterSciNotation", "LogFormatterMathtext", "LogFormatter"})

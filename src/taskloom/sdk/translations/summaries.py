@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import encode
-from taskloom.sdk import clouds
-from taskloom.sdk.distributions import Bucket, Distribution, from_limits
-from taskloom.sdk.tags import Names, Tags
+from taskloom.sdk.translations import clouds
+from taskloom.sdk.translations.distributions import Bucket, Distribution, from_limits
+from taskloom.sdk.translations.tags import Names, Tags
 
 if TYPE_CHECKING:
     from taskloom.domain.parameters import Parameter

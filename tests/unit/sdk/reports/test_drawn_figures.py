@@ -15,8 +15,8 @@ import pytest
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from taskloom.sdk.drawn_artists import Unfaithful
-from taskloom.sdk.drawn_figures import (
+from taskloom.sdk.reports.drawn_artists import Unfaithful
+from taskloom.sdk.reports.drawn_figures import (
     figure_of,
     image_plot,
     plot_of_figure,
@@ -25,7 +25,7 @@ from taskloom.sdk.drawn_figures import (
     title_of,
     to_plotly,
 )
-from taskloom.sdk.figures import to_json
+from taskloom.sdk.reports.figures import to_json
 
 Draw = Callable[[Any], object]
 

@@ -22,7 +22,7 @@ from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.sdk import destinations
 from taskloom.sdk.notices import Notices
-from taskloom.sdk.reporting import Home, Reports, now, text, whole
+from taskloom.sdk.reports.reporting import Home, Reports, now, text, whole
 from taskloom.wire.configuration import setting
 from taskloom.wire.records import Sampled
 
@@ -68,7 +68,7 @@ class Samples(Reports):
             _one_of(("image", pixels), ("local_path", local_path), ("url", url))
             if pixels is not None:
                 shown = f"image {str(title)[:80]!r} / {str(series)[:80]!r}"
-                from taskloom.sdk.media import png_of
+                from taskloom.sdk.reports.media import png_of
 
                 made = png_of(pixels, lambda said: self._notices.once((shown, said), f"{shown} {said}"))
                 self._keep(title, series, iteration, iter([made]), ".png", max_image_history)

@@ -16,9 +16,9 @@ from taskloom.domain.errors import BadInput, TaskloomError
 from taskloom.domain.metrics import SINGLE_VALUE, SINGLE_VALUE_TITLE
 from taskloom.journal.writer import Writer
 from taskloom.sdk.notices import Notices
-from taskloom.sdk.plots import Plots, SeriesInfo
-from taskloom.sdk.reporting import Home, number, text, whole
-from taskloom.sdk.reporting import now as _now
+from taskloom.sdk.reports.plots import Plots, SeriesInfo
+from taskloom.sdk.reports.reporting import Home, number, text, whole
+from taskloom.sdk.reports.reporting import now as _now
 
 SHIP_SECONDS = 1.0
 

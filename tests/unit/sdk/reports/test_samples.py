@@ -17,8 +17,8 @@ from taskloom.domain.artifact import Sample
 from taskloom.journal import layout
 from taskloom.journal.reader import Reader
 from taskloom.journal.writer import Writer
-from taskloom.sdk import samples as module
 from taskloom.sdk.notices import Notices
+from taskloom.sdk.reports import samples as module
 from taskloom.wire.records import Record, Sampled
 
 PIXELS = np.zeros((2, 3), np.uint8)

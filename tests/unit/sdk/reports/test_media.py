@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from taskloom.domain.errors import BadInput
-from taskloom.sdk.media import MAX_PIXELS, png_of
+from taskloom.sdk.reports.media import MAX_PIXELS, png_of
 
 RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskloom.sdk.reporting import Choices
-from taskloom.sdk.tags import Tags
+from taskloom.sdk.reports.reporting import Choices
+from taskloom.sdk.translations.tags import Tags
 
 
 def tags(**choices: bool) -> Tags:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taskloom.sdk.clouds import MOST_POINTS, embedding, mesh, precision_recall
+from taskloom.sdk.translations.clouds import MOST_POINTS, embedding, mesh, precision_recall
 
 
 @pytest.mark.parametrize(("rows", "width"), [(30, 5), (5, 30), (1, 4), (4, 1), (2, 2)])

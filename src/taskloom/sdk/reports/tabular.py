@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from taskloom.domain.errors import BadInput
-from taskloom.sdk.figures import plain
+from taskloom.sdk.reports.figures import plain
 
 MAX_ROWS = 10_000
 MAX_CELLS = 1_000_000

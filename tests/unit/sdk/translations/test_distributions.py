@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from taskloom.sdk.distributions import BUCKETS, MOST_KEPT, Distribution, from_limits
+from taskloom.sdk.translations.distributions import BUCKETS, MOST_KEPT, Distribution, from_limits
 
 
 def trace(of: Distribution) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 
-from taskloom.sdk.reporting import Choices
+from taskloom.sdk.reports.reporting import Choices
 
 Names = tuple[str, str]
 
