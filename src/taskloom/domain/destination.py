@@ -14,7 +14,6 @@ Nothing here reads or writes: see `journal.storage`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -182,4 +181,6 @@ def _part(text: str, limit: int, root: Place) -> str:
     stem, dot, extension = quoted.rpartition(".")
     tail = f".{extension}" if dot and len(extension.encode()) < 16 else ""
     head = (stem if tail else quoted).encode()[: limit - len(tail.encode()) - 13].decode(errors="ignore")
+    import hashlib
+
     return f"{head}.{hashlib.sha256(clean.encode()).hexdigest()[:12]}{tail}"

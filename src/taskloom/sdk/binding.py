@@ -31,6 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from taskloom.sdk.capture.whose import UsersNames, names_of_modules
 
 if TYPE_CHECKING:
@@ -50,8 +52,7 @@ Switches = bool | Mapping[str, Wanted]
 _inside = threading.local()  # how deep this thread is in hooked functions that save or load
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True):
     """The declaration of one file of `bindings/`.
 
     switch    its name in `auto_connect_frameworks`
@@ -70,8 +71,7 @@ class Binding:
     install: Callable[[Hooks, ModuleType], None]
 
 
-@dataclass
-class _Replaced:
+class _Replaced(msgspec.Struct):
     owner: Any
     name: str
     ours: Any

@@ -10,10 +10,11 @@ import contextlib
 import importlib
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from taskloom.domain.task import TaskEdit
 from taskloom.sdk.binding import Binding, Hooks, Switches, wanted_by
@@ -81,8 +82,7 @@ COMMAND_LINES = frozenset({"click", "fire", "absl", "jsonargparse", "hydra"})
 BINDINGS = tuple(sorted(set(TRIGGERS.values())))
 
 
-@dataclass
-class _State:
+class _State(msgspec.Struct):
     """What the task tells of one binding."""
 
     version: str = ""

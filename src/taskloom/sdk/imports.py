@@ -10,7 +10,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Container, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 Then = Callable[[str, ModuleType], None]
 
 
-class Imports(MetaPathFinder):
+class Imports:  # no MetaPathFinder, whose module takes longer to import than all of this
     """From `start` to `stop`: `then(name, module)` for each of `names`, once its code has run. Several may watch."""
 
     def __init__(self, names: Container[str], then: Then) -> None:

@@ -7,7 +7,6 @@ cannot be changed in a running interpreter and is left alone.
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -48,6 +47,8 @@ class Seeding:
         self._imports = Imports(SEEDED, self._fix)
 
     def start(self) -> None:
+        import random
+
         random.seed(self._seed)
         for name in SEEDED:
             module = already_imported(name)

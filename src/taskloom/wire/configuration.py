@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+import msgspec
 
 from taskloom.domain.errors import BadInput
 from taskloom.wire.worker_protocol import ENV_API_KEY, ENV_CONFIG, ENV_DATA, ENV_URL
@@ -31,8 +32,7 @@ MAX_SEED = 2**32 - 1  # numpy's generators take no more
 # --- kinds of values --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """What is expected, in words, and how it is read: from a variable's text or a value of the file. ValueError for
     what is not of this kind.
     """
@@ -111,8 +111,7 @@ SEED = Kind(f'a whole number from 0 to {MAX_SEED}, or "none"', _seed)
 # --- the table --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A setting. `key`: its dotted place in the file; `secret`: shown masked, and the file should be private."""
 
     key: str
@@ -199,8 +198,7 @@ class WrongSettings(BadInput):
 # --- values -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A value and where it came from: `default`, a variable's name, or the file's path."""
 
     value: Any
@@ -274,8 +272,7 @@ def is_secret(name: str) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(msgspec.Struct, frozen=True):
     """values   by dotted key, as TOML gave them; what no setting is called is in it, too"""
 
     values: Mapping[str, Any]

@@ -8,7 +8,6 @@ How pixels become a file is the business of `media`; who uploads it, and where, 
 from __future__ import annotations
 
 import io
-import mimetypes
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,7 +175,7 @@ class Samples(Reports):
                 iteration=place,
                 time=now(),
                 name=_file_name(series, place, Path(path).suffix),
-                media_type=mimetypes.guess_type(path)[0] or "",
+                media_type=_guessed(path),
                 uri=url,
             ),
             history,
@@ -283,7 +282,13 @@ def _pieces(source: Any) -> Iterator[bytes]:
 
 
 def _media_type(extension: str) -> str:
-    return mimetypes.guess_type(f"x{extension}")[0] or "application/octet-stream"
+    return _guessed(f"x{extension}") or "application/octet-stream"
+
+
+def _guessed(path: str) -> str:
+    import mimetypes
+
+    return mimetypes.guess_type(path)[0] or ""
 
 
 def _file_name(series: str, iteration: int, extension: str) -> str:
