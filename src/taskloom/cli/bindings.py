@@ -5,7 +5,7 @@ The declarations are those of `sdk/bindings`; no framework is imported for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module, metadata
 from typing import Any, cast
 
@@ -33,16 +33,16 @@ class Hooked(msgspec.Struct, frozen=True):
 
 def hooked_here() -> list[Hooked]:
     """Every binding that there is, by name."""
-    return [_hooked(name) for name in BINDINGS]
+    holders = metadata.packages_distributions()
+    return [_hooked(name, holders) for name in BINDINGS]
 
 
-def _hooked(name: str) -> Hooked:
+def _hooked(name: str, holders: Mapping[str, list[str]]) -> Hooked:
+    """A framework may come in a distribution of another name (`xgboost-cpu`): the one that holds its module counts."""
     binding: Binding = import_module(f"taskloom.sdk.bindings.{name}").BINDING
-    try:
-        version = metadata.version(binding.package)
-    except metadata.PackageNotFoundError:
-        version = ""
-    return Hooked(name, binding.switch, version, binding.since, binding.hooks)
+    rooms = [module.partition(".")[0] for module in binding.modules]
+    found = next((holder for room in rooms for holder in holders.get(room, ())), "")
+    return Hooked(name, binding.switch, metadata.version(found) if found else "", binding.since, binding.hooks)
 
 
 def print_bindings(task: Task) -> None:

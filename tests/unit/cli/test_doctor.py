@@ -140,3 +140,6 @@ def test_the_frameworks_of_this_environment_are_listed_with_what_is_hooked(taskl
     assert "joblib.dump" in told[f"joblib {version}"]["message"]
     assert told["not installed here"]["state"] == "note"
     assert "megengine" in told["not installed here"]["message"]
+    assert (
+        told[f"xgboost {metadata.version('xgboost-cpu')}"]["state"] == "ok"
+    )  # whatever its distribution is called
