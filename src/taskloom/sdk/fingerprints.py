@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 PIECE = 1 << 20
+LINGER = 10.0  # seconds that the thread stays for the next file: to start one costs the script milliseconds
 LAST_WORD = 0.5  # seconds that the thread has to notice that it shall stop
 
 State = tuple[tuple[str, int, int, int], ...]
@@ -118,7 +119,7 @@ class _Wish:
 
 
 class Prints:
-    """A thread that makes fingerprints, one after the other; it lives as long as there is something to read.
+    """A thread that makes fingerprints, one after the other; it goes when there was nothing to read for a while.
 
     Of wishes with the same key only the newest counts: what was overwritten meanwhile is not read. Every other wish
     is answered, by the thread or by `finish`, with '' when there is no fingerprint.
@@ -128,6 +129,7 @@ class Prints:
         self._changed = threading.Condition()
         self._wishes: dict[Hashable, _Wish] = {}
         self._thread: threading.Thread | None = None
+        self._busy = False  # whether something is still to be read or answered
         self._over = False
         self._pid = os.getpid()
 
@@ -137,6 +139,8 @@ class Prints:
             self.__init__()  # forked: the thread and its wishes stayed with the parent
         with self._changed:
             self._wishes[key] = _Wish(lying, then)
+            self._busy = True
+            self._changed.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="taskloom-fingerprints", daemon=True)
                 self._thread.start()
@@ -144,7 +148,7 @@ class Prints:
     def wait(self, timeout: float) -> None:
         """Until all that were asked for are made; no longer than `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._thread is None, timeout)
+            self._changed.wait_for(lambda: not self._busy, timeout)
 
     def finish(self, timeout: float) -> None:
         """Wait until all are made; what is not within `timeout` seconds is answered with ''."""
@@ -152,10 +156,11 @@ class Prints:
             return
         end = time.monotonic() + timeout
         with self._changed:
-            self._changed.wait_for(lambda: self._thread is None, max(end - time.monotonic(), 0.0))
+            self._changed.wait_for(lambda: not self._busy, max(end - time.monotonic(), 0.0))
             self._over = True
             left = list(self._wishes.values())
             self._wishes.clear()
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._thread is None, LAST_WORD)
         for wish in left:
             wish.then("")
@@ -163,6 +168,10 @@ class Prints:
     def _work(self) -> None:
         while True:
             with self._changed:
+                if not self._wishes:
+                    self._busy = False
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._over or self._wishes, LINGER)
                 if not self._wishes:
                     self._thread = None
                     self._changed.notify_all()
