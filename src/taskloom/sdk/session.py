@@ -339,7 +339,6 @@ class Session:
         self.delivery.poke()
 
     def _note_outputs(self) -> None:
-        self.delivery.poke()
         if not self._outputs and self._history is not None and self.owner:
             self._outputs = True
             self._history.change(self.id, outputs=True)
