@@ -157,7 +157,8 @@ def test_a_notebook_in_a_repository_runs_with_the_code_around_it(bench: Bench) -
     done = execute(bench, notebook, "told")
     assert done.returncode == 0, done.stderr.decode()
     task = bench.ended(bench.only_task("in a repository").id)
-    assert (task.execution.entry_point, task.execution.working_dir) == ("my training.py", "my notebooks")
+    place = (task.execution.entry_point, task.execution.working_dir)
+    assert place == ("my training.py", "my notebooks"), f"{bench.console(task.id)}{done.stderr.decode()}"
     assert task.execution.repository == str(home)
     assert "ipynb b/" not in task.execution.diff
     clone = bench.clone(task)

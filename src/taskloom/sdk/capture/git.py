@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 MAX_CODE = 6 << 20  # bytes of a diff or script; below the journal's limit for one record
 SHORT_TIMEOUT, DIFF_TIMEOUT = 10.0, 60.0
+RETRIES = (0.1, 0.3, 0.6)  # seconds before a git that was killed is run again
 
 _log = logging.getLogger("taskloom")
 _SECRET_WORD = re.compile(r"token|secret|password|passwd|apikey|api_key", re.IGNORECASE)
@@ -63,9 +65,23 @@ class _Git:
         literal: bool = True,
     ) -> bytes:
         """What git says; raises GitTrouble. `literal`: paths have no wildcards."""
+        done = self._done(arguments, timeout, literal)
+        for pause in RETRIES:  # a kernel that ends kills its children, this one among them
+            if done.returncode >= 0:
+                break
+            time.sleep(pause)
+            done = self._done(arguments, timeout, literal)
+        if done.returncode not in ok:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
+            raise GitTrouble(f"git {arguments[0]}: {said[0]}")
+        return done.stdout
+
+    def _done(
+        self, arguments: tuple[str, ...], timeout: float, literal: bool
+    ) -> subprocess.CompletedProcess[bytes]:
         command = ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", *arguments]
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 command,
                 cwd=self.folder,
                 env=_environment() | {"GIT_LITERAL_PATHSPECS": "1" if literal else "0"},
@@ -78,10 +94,6 @@ class _Git:
             raise GitTrouble(f"git {arguments[0]} took longer than {timeout:g} s") from None
         except OSError as error:
             raise GitTrouble(f"git cannot be run: {error.strerror}") from None
-        if done.returncode not in ok:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-            raise GitTrouble(f"git {arguments[0]}: {said[0]}")
-        return done.stdout
 
     def line(self, *arguments: str) -> str:
         """One line of answer, empty when git has none (exit status 1 or 128 of a question)."""
