@@ -15,8 +15,13 @@ OnLost = Literal["requeue", "fail"]
 class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where pending tasks wait.
 
-    on_lost       what becomes of a task whose worker fell silent
-    max_attempts  leases that one enqueued task may have before it fails for good
+    on_lost               what becomes of a task whose worker fell silent
+    max_attempts          leases that one enqueued task may have before it fails for good
+    max_running           tasks that may run at once; 0: as many as workers take
+    max_running_per_user  the same for the tasks of one user
+    max_waiting_per_user  tasks that one user may have waiting; 0: as many as come
+    hold_after            seconds that a task has to have waited before a worker that it would fit keeps free for it
+                          what other tasks give back
     """
 
     id: str
@@ -26,6 +31,10 @@ class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     on_lost: OnLost = "requeue"
     max_attempts: int = 3
+    max_running: int = 0
+    max_running_per_user: int = 0
+    max_waiting_per_user: int = 0
+    hold_after: float = 300.0
     created: float = 0.0
     waiting: int = 0
     running: int = 0
@@ -41,6 +50,7 @@ class QueueEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int
     enqueued: float
     attempts: int = 0
+    priority: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,7 +66,11 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker's machine has, and how busy it is. Memory and disk in bytes, use in percent."""
+    """What a worker's machine has, and how busy it is. Memory and disk in bytes, use in percent.
+
+    gpus        names of the GPUs that the worker may use; gpu_memory: bytes of each
+    containers  the command that runs containers there, `docker` or `podman`; empty: none
+    """
 
     host: str = ""
     os: str = ""
@@ -65,6 +79,8 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: int = 0
     disk_free: int = 0
     gpus: tuple[str, ...] = ()
+    gpu_memory: tuple[int, ...] = ()
+    containers: str = ""
     cpu_use: float = 0.0
     memory_use: float = 0.0
 

@@ -36,8 +36,8 @@ from taskloom.domain.errors import (
     TaskloomError,
     Unavailable,
 )
-from taskloom.sdk.archives import PIECE, unpack
 from taskloom.sdk.sources import Source, at_server, at_uri, from_file, path_of
+from taskloom.wire.archives import PIECE, unpack
 from taskloom.wire.configuration import setting
 
 if TYPE_CHECKING:

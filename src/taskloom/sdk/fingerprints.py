@@ -49,7 +49,7 @@ def look_at(path: Path, flat: bool = False) -> Lying | None:
         if path.is_file():
             return _seen(path, True, [(path.name, path)])
         if path.is_dir():
-            from taskloom.sdk.archives import direct_members, folder_members
+            from taskloom.wire.archives import direct_members, folder_members
 
             members = [
                 (name, file)

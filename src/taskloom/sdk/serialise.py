@@ -43,8 +43,8 @@ import msgspec
 
 from taskloom.domain.artifact import Artifact
 from taskloom.domain.errors import BadInput
-from taskloom.sdk.archives import folder_members, matching_members, pack, shrinks
 from taskloom.sdk.fingerprints import digest_of
+from taskloom.wire.archives import folder_members, matching_members, pack, shrinks
 
 PREVIEW = 4096  # characters of a preview that is made here
 MAX_PREVIEW = 64 << 10  # characters of one that is given

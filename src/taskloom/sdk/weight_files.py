@@ -56,8 +56,8 @@ class WeightFiles:
         destination: '' for the Taskloom server. filename: by default that of the files. Raises OSError. Call
         `recorded` when the record with these fields is written.
         """
-        from taskloom.sdk.archives import pack
         from taskloom.sdk.serialise import copy_into, spooled
+        from taskloom.wire.archives import pack
 
         name = filename or (lying.path.name if lying.single else f"{lying.path.name}.zip")
         if lying.single:

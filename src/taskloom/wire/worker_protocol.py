@@ -5,25 +5,29 @@ and a number of slots. It speaks six verbs, all of them operations of `wire.oper
 
 REGISTER  (`register_worker`) once at start and again after a 404 from any other verb. Safe to repeat.
           With the same id it takes the older registration's place; the leases of that id that the older
-          process held are NOT handed over: they run out, or the new process gives them back with FINISH if
-          it still knows their tokens.
+          process held stay valid: the new process, which reads their tokens from its disk, adopts what still
+          runs under them, tells the end of what ended meanwhile, or gives back what it cannot go on with.
 CLAIM     (`claim_task`) one free slot asks for one task. The server keeps the question open up to `wait`
           seconds and answers with a lease, or with none. Queues are looked at in the order given; in a queue
-          the lowest position wins. Claiming moves the task pending -> running, makes a fresh token, counts
+          the first task wins that fits what the worker's machine has and its other leases leave of it: the server
+          counts, by the resources of the open leases, and says which GPUs are the attempt's. Claiming moves the task pending -> running, makes a fresh token, counts
           the attempt: one transaction, so no two claims ever get one task. When the answer is lost on the
           way the task is leased to nobody; the lease runs out and the queue's policy decides.
 RENEW     (`renew_lease`) every third of the lease's seconds. The answer says until when, and whether to stop.
           409 `lease_lost`: the attempt is void. Kill the child at once, report nothing more, keep its journal
           aside. No answer (server away): go on; the attempt stays valid until the server says otherwise, and
           a server that starts extends every lease by one period, because its own absence must cost no run.
+          With `keep` a worker that is about to restart asks for a longer life of its leases. The child is told
+          how long it may live without its worker: never longer than its lease does.
 REPORT    (`ship_journal`) the task's journals, every batch with the lease's token. Refused with 409
           `lease_lost` once the token is void, so a frozen worker that wakes cannot write into a later run.
 FINISH    (`finish_lease`) once, after the child is gone and its journals are shipped. Ends the task with the
           outcome and gives the slot's lease back: one transaction. Repeated until it is answered; a second
           FINISH with the same token and outcome is answered as the first (the answer may have been lost),
           with another token it is a 409. With `requeue` the worker gives the task back unfinished (it was
-          told to stop): the queue's `on_lost` and the attempts decide whether it waits again or ends with
-          the outcome; a task that was aborted meanwhile is aborted.
+          told to stop): the task's retries, else the queue's `on_lost` and the attempts decide whether it waits
+          again or ends with the outcome; a task that was aborted meanwhile is aborted. A task that failed by its
+          exit code waits again, too, while its retries for that are left.
 UNREGISTER (`unregister_worker`) at an orderly stop, after the last FINISH.
 
 Expiry. A sweeper on the server looks every 5 seconds or a sixth of the shortest lease, by the server's clock
@@ -43,8 +47,18 @@ What the worker gives the child, in its environment:
                             configuration and so on are read from it, not from the network
     TASKLOOM_LEASE          the token, sent with every batch
     TASKLOOM_JOURNAL        directory of this task's journals; shipped by the worker, not by the script
+    TASKLOOM_CHECKPOINTS    folder for what the next attempt should find; see above
+    TASKLOOM_PARAM_NAME     each parameter of the section General: NAME in capitals, what is no letter or digit as _
+    TASKLOOM_SECRETS        path of a JSON file with the values of the secrets that the task names
     TASKLOOM_URL, TASKLOOM_API_KEY   for calls that the script makes itself, with a key that is valid only
                             while the lease is (the worker's own key never reaches the child)
+
+Preemption. When a task of higher priority fits no worker but would in the place of a preemptible one, the server
+sets that one's stop mark with `give_back`. The worker stops the child as for an abort, keeps its checkpoint folder
+as the artifact `checkpoints`, and FINISHes with `requeue`.
+
+Checkpoints. TASKLOOM_CHECKPOINTS names a folder that outlives the attempt: the worker stores it before it gives a
+task back or tells a failure, and the next attempt, on whatever machine, finds the same files there.
 
 Agents of other systems (ClearML's) know no token. A task that such an agent pulls is under a lease whose token
 is told to nobody: it is renewed by whatever the agent or its script reports about the task, and ended by
@@ -58,6 +72,9 @@ ENV_TASK_ID = "TASKLOOM_TASK_ID"
 ENV_TASK_FILE = "TASKLOOM_TASK_FILE"
 ENV_LEASE = "TASKLOOM_LEASE"
 ENV_JOURNAL = "TASKLOOM_JOURNAL"
+ENV_CHECKPOINTS = "TASKLOOM_CHECKPOINTS"
+ENV_SECRETS = "TASKLOOM_SECRETS"
+ENV_PARAMETER = "TASKLOOM_PARAM_"
 ENV_URL = "TASKLOOM_URL"
 ENV_API_KEY = "TASKLOOM_API_KEY"
 ENV_DATA = "TASKLOOM_DATA"
@@ -69,6 +86,7 @@ MAX_WAIT = 30.0
 STOPPING = "stopping"
 AGENT_LEASE = "agent:"  # begins the tokens that are told to nobody
 WORKER_LOST = "worker lost"
+CHECKPOINTS = "checkpoints"  # name of the artifact that holds the checkpoint folder
 
 
 def renew_interval(lease_seconds: float) -> float:

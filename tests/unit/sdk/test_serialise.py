@@ -19,9 +19,10 @@ from PIL import Image
 
 from taskloom.domain.artifact import Artifact
 from taskloom.domain.errors import BadInput, Forbidden, TooLarge
-from taskloom.sdk import archives, rebuild
-from taskloom.sdk.archives import unpack
+from taskloom.sdk import rebuild
 from taskloom.sdk.serialise import prepare
+from taskloom.wire import archives
+from taskloom.wire.archives import unpack
 
 
 class Opaque:

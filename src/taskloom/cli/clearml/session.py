@@ -24,8 +24,8 @@ from typing import IO, Any, cast
 
 from taskloom.cli.clearml.translating import Document, is_id
 from taskloom.domain.errors import BadInput, NotFound, TooLarge
-from taskloom.sdk import archives
 from taskloom.server.compat.clearml import bodies, event_lines
+from taskloom.wire import archives
 
 TASK_FILE, METRICS_FILE, LOG_FILE, DATA = "task.json", "metrics.jsonl", "log.jsonl", "data"
 OFFLINE_ID = "offline-"

@@ -14,6 +14,10 @@ class QueueCreate(Request, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     on_lost: OnLost = "requeue"
     max_attempts: int = 3
+    max_running: int = 0
+    max_running_per_user: int = 0
+    max_waiting_per_user: int = 0
+    hold_after: float = 300.0
 
 
 class QueueEdit(Request, frozen=True, kw_only=True):
@@ -23,13 +27,26 @@ class QueueEdit(Request, frozen=True, kw_only=True):
     paused: bool | None = None
     on_lost: OnLost | None = None
     max_attempts: int | None = None
+    max_running: int | None = None
+    max_running_per_user: int | None = None
+    max_waiting_per_user: int | None = None
+    hold_after: float | None = None
 
 
 class QueueList(Answer, frozen=True, kw_only=True):
     queues: list[Queue]
 
 
+class QueuePage(Request, frozen=True, kw_only=True):
+    """Query string. Entries from `offset` on, up to `limit` (at most 1000)."""
+
+    limit: int = 1000
+    offset: int = 0
+
+
 class QueueEntries(Answer, frozen=True, kw_only=True):
+    """A page of what waits, in the order in which it would start; how many wait stands in `queue.waiting`."""
+
     queue: Queue
     entries: list[QueueEntry]
 
@@ -42,10 +59,14 @@ class EntryMove(Request, frozen=True, kw_only=True):
 
 
 class Enqueue(Request, frozen=True, kw_only=True):
-    """By name or id of the queue; both empty: `default`. A queue that is not there is made when `create`."""
+    """By name or id of the queue; both empty: `default`. A queue that is not there is made when `create`.
+
+    priority: None: the execution's own.
+    """
 
     queue: str = ""
     create: bool = False
+    priority: int | None = None
 
 
 class WorkerRegister(Request, frozen=True, kw_only=True):
@@ -72,7 +93,20 @@ class Claim(Request, frozen=True, kw_only=True):
     machine: Machine | None = None
 
 
+class Credential(Answer, frozen=True, kw_only=True):
+    """What git answers when a server whose address begins with `url` asks who it is. Never told to the task."""
+
+    url: str
+    username: str
+    password: str
+
+
 class Lease(Answer, frozen=True, kw_only=True):
+    """gpus: which of the worker's GPUs are the attempt's, by their place in `Machine.gpus`; None: no word about them.
+
+    secrets: values of those that the execution names. credentials: for its repositories.
+    """
+
     token: str
     expires: float  # server's clock
     seconds: float
@@ -81,6 +115,9 @@ class Lease(Answer, frozen=True, kw_only=True):
     task: Task
     user: str
     key: str  # an API key for the child, valid only while the lease is
+    gpus: tuple[int, ...] | None = None
+    secrets: dict[str, str] = {}
+    credentials: tuple[Credential, ...] = ()
 
 
 class Claimed(Answer, frozen=True, kw_only=True):
@@ -88,17 +125,26 @@ class Claimed(Answer, frozen=True, kw_only=True):
 
 
 class Renew(Request, frozen=True, kw_only=True):
-    """`phase` is shown to people: preparing, running, uploading."""
+    """`phase` is shown to people: preparing, setup, running, uploading.
+
+    keep: seconds from now that the lease lives, when the worker is about to be away for longer than its period (a
+    restart); 0: one period. At most 3600.
+    """
 
     phase: str = ""
+    keep: float = 0.0
     machine: Machine | None = None
 
 
 class Renewed(Answer, frozen=True, kw_only=True):
-    """`stop`: somebody aborted the task; end it and call finish with `aborted`."""
+    """`stop`: somebody aborted the task; end it and call finish with `aborted`.
+
+    `give_back`, with `stop`: its place is needed by a task of higher priority; end it with `requeue`.
+    """
 
     expires: float
     stop: bool = False
+    give_back: bool = False
     reason: str = ""
 
 
