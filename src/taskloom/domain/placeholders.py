@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import Sections, flatten, split_name
 
-_OF_SECRET = r"\{\{secrets?\.(?P<secret>[A-Za-z_][A-Za-z0-9_]*)\}\}"
-_OF_PARAMETER = r"\{\{param(?:eter)?s?\.(?P<parameter>[^\s{}]+)\}\}"
-_ANY = re.compile(f"{_OF_SECRET}|{_OF_PARAMETER}")
+_ANY = re.compile(
+    r"\{\{secrets?\.(?P<secret>[A-Za-z_][A-Za-z0-9_]*)\}\}|\{\{param(?:eter)?s?\.(?P<parameter>[^\s{}]+)\}\}"
+)
 
 
 def secret_names(execution: Execution, parameters: Sections) -> tuple[str, ...]:
