@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from taskloom.domain.execution import Execution
+from taskloom.wire.messages import Lease
 from taskloom.worker.command import build_argv, check_variables, inherited, inside, working_folder
 from taskloom.worker.git import Repositories, apply_changes, git_environment
 from taskloom.worker.packages import Environment, Environments
@@ -27,12 +29,19 @@ REQUIREMENTS = "requirements.txt"
 
 @dataclass(frozen=True)
 class Prepared:
-    """`setup` is an argument list to run first, empty when the task has none."""
+    """What to run.
+
+    mounts  what a container must see besides the attempt's folder, each at the same path inside
+    held    descriptors of locks that have to live as long as the program
+    phase   a file that the program writes `run` into once its setup lines are over; None: it has none
+    """
 
     argv: tuple[str, ...]
-    setup: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
+    mounts: tuple[Path, ...] = ()
+    held: tuple[int, ...] = ()
+    phase: Path | None = None
 
 
 class Workspaces:
@@ -54,15 +63,14 @@ class Workspaces:
 
     @contextlib.asynccontextmanager
     async def prepare(
-        self, execution: Execution, folder: Path, steps: Steps, given: Mapping[str, str]
+        self, lease: Lease, folder: Path, steps: Steps, given: Mapping[str, str], image: str = ""
     ) -> AsyncGenerator[Prepared]:
-        """`given` are the worker's variables for the child. The packages stay as long as the caller is inside."""
+        """`given` are the worker's variables for the child; `image` the id of what it will run in. The packages stay
+        as long as the caller is inside.
+        """
+        execution = lease.task.execution
         variables = check_variables(execution.variables)
         workspace = folder / "workspace"
-        if execution.image:
-            steps.report.say(
-                f"taskloom: this worker runs tasks without containers; image {execution.image} ignored"
-            )
         await self._code(execution, workspace, folder, steps)
         execution = msgspec.structs.replace(execution, packages=_packages(execution, workspace, steps))
         async with self._use(execution, steps) as environment:
@@ -75,12 +83,11 @@ class Workspaces:
                 **_import_paths(execution, workspace),
                 **given,
             }
-            yield Prepared(
-                argv=build_argv(execution, workspace, environment.python),
-                setup=("bash", "-euo", "pipefail", "-c", execution.setup) if execution.setup.strip() else (),
-                cwd=working_folder(execution, workspace),
-                env=env,
-            )
+            argv, phase = build_argv(execution, workspace, environment.python), None
+            if execution.setup.strip():
+                phase = folder / "phase"
+                argv = ("sh", "-c", _setup_first(execution.setup, phase), "sh", *argv)
+            yield Prepared(argv=argv, cwd=working_folder(execution, workspace), env=env, phase=phase)
 
     async def _code(self, execution: Execution, workspace: Path, folder: Path, steps: Steps) -> None:
         if execution.repository:
@@ -110,6 +117,11 @@ class Workspaces:
             return
         async with self._environments.use(execution.packages, execution.python, steps) as environment:
             yield environment
+
+
+def _setup_first(setup: str, phase: Path) -> str:
+    strict = f"bash -euo pipefail -c {shlex.quote(setup)} || exit $?"
+    return f'{strict}\necho run >{shlex.quote(str(phase))}\nexec "$@"'
 
 
 def _packages(execution: Execution, workspace: Path, steps: Steps) -> str:
