@@ -105,7 +105,7 @@ def test_a_second_restart_goes_on_too_and_a_failure_is_told_as_one(field: Any, t
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         worker = field.worker("w1")
         task = task or begun(field, WAITS.format(go=str(go)) + "import sys; sys.exit(9)\n")
-        field.until(lambda: worker.log.read_text().count("adopted") >= len(field.workers) - 1)
+        field.until(lambda log=worker.log: log.read_text().count("adopted") >= len(field.workers) - 1)
         worker.signal(number)
         worker.process.wait(60)
     field.worker("w1")
