@@ -46,7 +46,7 @@ def check_repository(url: str) -> str:
 def check_reference(name: str) -> str:
     """The name of a branch or tag, or the digits of a commit; BadInput when git could read it as anything else."""
     if not _REF.fullmatch(name) or ".." in name or len(name) > 1024:
-        raise BadInput(f"{name[:80]!r} is not the name of a branch or tag, nor a commit")
+        raise BadInput(f"{name[:80]!r} is not the name of a tag or branch, nor a commit")
     return name
 
 
