@@ -19,6 +19,7 @@ _SCP = re.compile(
     r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])\S.*"
     r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:/\S.*"
 )
+_PATTERN_SIGNS = frozenset('\\*?[]"!')
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]*@")
 
 
@@ -58,7 +59,8 @@ def is_commit(name: str) -> bool:
 def check_folder(path: str) -> str:
     """A folder of a repository, relative to its root, without `.` and doubled slashes; '' for the root itself."""
     parts = [part for part in path.strip().split("/") if part not in {"", "."}]
-    if path.strip().startswith(("/", "~")) or ".." in parts or "\\" in path or "\0" in path or "\n" in path:
+    odd = any(ord(character) < 32 or character in _PATTERN_SIGNS for character in path)
+    if path.strip().startswith(("/", "~", "-")) or ".." in parts or odd:
         raise BadInput(f"folder {path[:200]!r}: expected a path inside the repository, such as examples/train")
     return "/".join(parts)
 

@@ -27,7 +27,10 @@ ROOMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["api.md", "commands.md", "clearml-calls.md", "frameworks.md", "examples.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["api.md", "commands.md", "clearml-calls.md", "frameworks.md", "examples.md", "task-yaml.schema.json"],
+)
 def test_generated_pages_are_what_the_code_says(name: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; "

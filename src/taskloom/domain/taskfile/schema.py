@@ -29,8 +29,9 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 def json_schema() -> dict[str, Any]:
     """A document of JSON Schema 2020-12."""
-    body = _object(TASK) | {"required": ["run"], "anyOf": [{"required": ["name"]}, {"required": ["title"]}]}
-    parts = body["properties"]
+    body = _object(TASK)
+    body |= {"required": ["run"], "anyOf": [{"required": ["name"]}, {"required": ["title"]}]}
+    parts: dict[str, Any] = body["properties"]
     parts["type"] |= {"examples": ["REMOTE", *(kind.value for kind in TaskType)]}
     parts["envs"] |= {
         "type": ["object", "null"],

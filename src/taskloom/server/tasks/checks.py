@@ -29,7 +29,7 @@ MAX_TAGS = 256
 MAX_SHORT = 4096  # characters of an address, a branch, an image
 _ID = re.compile(r"[0-9a-f]{32}")
 _WRITER = re.compile(r"[0-9A-Za-z_.-]{1,64}")
-_LONG_FIELDS = frozenset({"diff", "packages", "setup"})
+_LONG_FIELDS = frozenset({"diff", "packages", "setup", "run"})
 _pack = msgspec.msgpack.Encoder().encode
 
 
