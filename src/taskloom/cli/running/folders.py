@@ -99,7 +99,8 @@ class _Choice:
                     raise TooLarge(f"the folder {self._root} holds more than {LOOKED_AT} files; "
                                    f"is it the right one?{self._largest()}")  # fmt: skip
                 name = f"{here}/{entry.name}" if here else entry.name
-                self._check_name(name)
+                if _is_unwritable(name):
+                    raise BadInput(f"{name!a}: the name is not UTF-8 and cannot be packed; rename it")
                 if not entry.is_dir(follow_symlinks=False):
                     yield name, self._root / name
                 elif entry.name not in {".git", ".hg", ".svn"} and (
@@ -125,6 +126,8 @@ class _Choice:
         if not stat.S_ISREG(status.st_mode):
             self._chosen.left_out["pipes, sockets and devices"] += 1
             return
+        if "\\" in name or ":" in name.partition("/")[0]:
+            raise BadInput(f"{name!a}: a file of this name cannot be packed; a line in .taskloomignore leaves it out")
         if not os.access(path, os.R_OK):
             raise BadInput(f"{name}: cannot be read; a line in .taskloomignore leaves it out")
         self._chosen.members.append((name, path))
@@ -181,14 +184,6 @@ class _Choice:
             self._rules[base] = _rules_in(self._root / base, IGNORE_FILES)
         return self._rules[base]
 
-    @staticmethod
-    def _check_name(name: str) -> None:
-        first = name.partition("/")[0]
-        if "\\" in name or ":" in first or any(0xD800 <= ord(character) < 0xE000 for character in name):
-            raise BadInput(
-                f"{name!a}: a file of this name cannot be packed; a line in .taskloomignore leaves it out"
-            )
-
     def _check_size(self) -> None:
         files, total = len(self._chosen.members), self._chosen.bytes
         if files > MAX_FILES or total > MAX_BYTES:
@@ -205,6 +200,10 @@ class _Choice:
             f"{name} ({self._counts[name]} files, {size(self._weights[name])})" for name, _ in by.most_common(5)
         ]
         return f" Largest: {', '.join(listed)}" if listed else ""
+
+
+def _is_unwritable(name: str) -> bool:
+    return any(0xD800 <= ord(character) < 0xE000 for character in name)
 
 
 def _rules_in(folder: Path, names: Sequence[str]) -> list[GitIgnoreSpec]:
