@@ -19,7 +19,7 @@ from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import check_name, check_project
 from taskloom.domain.task import TaskType
-from taskloom.sdk import elsewhere, query, start
+from taskloom.sdk import handover, query, start
 from taskloom.sdk.document import destination_of_user
 from taskloom.sdk.ending import Outcome
 from taskloom.sdk.frameworks import Switches
@@ -487,7 +487,7 @@ class Task(TaskModels):
         session = self._recorder
         if not isinstance(session, Session) or session.identity.hosted:
             return None
-        queued = elsewhere.execute_remotely(self, _client(), session, queue_name, clone=clone)
+        queued = handover.execute_remotely(self, _client(), session, queue_name, clone=clone)
         if exit_process:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -514,12 +514,10 @@ class Task(TaskModels):
         session = self._recorder
         if not isinstance(session, Session):
             raise BadInput("create_function_task: expected the task that this script runs (Task.init)")
-        if elsewhere.is_function_run(session, func, func_name):
+        if handover.is_function_run(session, func, func_name):
             self._read_connected()
-            elsewhere.run_function(session, func, kwargs)
-        return Task.get_task(
-            elsewhere.create_function_task(_client(), session, func, func_name, task_name, kwargs)
-        )
+            handover.run_function(session, func, kwargs)
+        return Task.get_task(handover.create_function_task(_client(), session, func, func_name, task_name, kwargs))
 
     # --- artifacts ----------------------------------------------------------------------------------------
 
