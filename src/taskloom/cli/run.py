@@ -16,9 +16,9 @@ from taskloom.cli import changes, connect
 from taskloom.cli.follow import follow_task
 from taskloom.cli.output import JsonFlag, YesFlag, hint, print_json, say, short, size
 from taskloom.cli.running import asking, drafts
-from taskloom.cli.running.drafts import Wishes
+from taskloom.cli.running.drafts import Origin, Wishes
 from taskloom.cli.running.folders import Chosen, choose, upload
-from taskloom.cli.running.sources import Source, code_fields, find_source
+from taskloom.cli.running.sources import Source, code_fields, find_source, start_folder
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import DEFAULT_SECTION, Parameter, split_name
@@ -120,9 +120,10 @@ def run(
     if source is None:
         return _run_again(target, wishes, values, queue, draft=draft, dry_run=dry_run, follow=follow, json=json)
     file = _file(source, wishes, yes=yes)
-    code = code_fields(file, source.found, pinned=pin)
-    body = drafts.draft_of(file, wishes, values, source.about, **code)
-    body = _filled(file, body, wishes, values, source, code, yes=yes or json, wanted=not (draft or dry_run))
+    origin = Origin(code_fields(file, source.found, pinned=pin), start_folder(file, source.found), source.about)
+    body = drafts.draft_of(file, wishes, values, origin)
+    if not (draft or dry_run) and (missing := drafts.unfilled(file, body)):
+        body = drafts.draft_of(file, wishes, {**values, **_asked(file, missing, yes=yes or json)}, origin)
     chosen = _chosen(source, body, files, include or ())
     if dry_run:
         return _show_plan(body, queue, chosen, json)
@@ -144,28 +145,12 @@ def _file(source: Source, wishes: Wishes, *, yes: bool) -> TaskFile:
     return file
 
 
-def _filled(
-    file: TaskFile,
-    body: m.TaskCreate,
-    wishes: Wishes,
-    values: dict[str, str],
-    source: Source,
-    code: dict[str, str],
-    *,
-    yes: bool,
-    wanted: bool,
-) -> m.TaskCreate:
-    """The draft with the parameters that need a value: asked for, or said to be missing."""
-    missing = drafts.unfilled(file, body)
-    if not missing or not wanted:
-        return body
+def _asked(file: TaskFile, missing: list[str], *, yes: bool) -> dict[str, str]:
+    """Values of parameters that need one: the person's, or BadInput that says how to give them."""
     if not asking.can_ask(yes):
         raise BadInput("\n".join(f"parameter {name} needs a value: --param {name}=..." for name in missing))
-    given = dict(values)
-    for name in missing:
-        schema = file.schemas[name]
-        given[name] = asking.asked_value(name, schema.title, hidden=schema.hidden)
-    return drafts.draft_of(file, wishes, given, source.about, **code)
+    schemas = file.schemas
+    return {name: asking.asked_value(name, schemas[name].title, hidden=schemas[name].hidden) for name in missing}
 
 
 def _chosen(source: Source, body: m.TaskCreate, wanted: bool | None, include: Sequence[str]) -> Chosen | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from taskloom.cli.running import repositories
+from taskloom.cli.running.drafts import _placed
 from taskloom.domain.errors import BadInput
 from taskloom.domain.repository import check_folder, check_reference, check_repository, repository_name
 from taskloom.wire import operations as op
@@ -98,11 +99,30 @@ def test_a_file_that_names_its_repository_is_taken_at_its_word(
     assert (same.repository, same.commit) == (f"{url}.git", git("rev-parse", "main"))
 
 
+@pytest.mark.parametrize(
+    ("run", "start", "placed"),
+    [
+        ("python train.py", "train", "cd ~/train\npython train.py"),
+        ("python x.py", "my code", "cd ~/'my code'\npython x.py"),
+        ("cd ~/train && python train.py", "train", ""),
+        ("cd $HOME/train; x", "train", ""),
+        ("cd train\nx", "train", ""),
+        ("python train/train.py", "train", ""),
+        ("python ~/train/train.py", "train", ""),
+        ("python retrain/train.py", "train", "cd ~/train\npython retrain/train.py"),
+        ("python x.py", "", ""),
+        ("", "train", ""),
+    ],
+)
+def test_shell_lines_begin_in_the_folder_unless_they_name_it(run: str, start: str, placed: str) -> None:
+    assert _placed(run, start) == (placed or run)
+
+
 def test_flags_replace_a_file_that_the_repository_lacks(taskloom: Any, house: Any, url: str) -> None:
     refused = taskloom("run", url, "-d", "bare")
     assert (refused.code, "has no task.yaml: say what to run with --run" in refused.err) == (1, True)
     task = fetch(house, taskloom("run", url, "-d", "bare", "--run", "python x.py", "--draft", "--json"))
-    assert (task.execution.directory, task.execution.run) == ("bare", "python x.py")
+    assert (task.execution.directory, task.execution.run) == ("bare", "cd ~/bare\npython x.py")
     assert "has no folder 'nowhere'" in taskloom("run", url, "-d", "nowhere").err
     missing = taskloom("run", url, "-b", "nowhere")
     assert missing.code == 1

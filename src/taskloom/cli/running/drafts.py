@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,12 +79,25 @@ def _read(option: str, read: Any, text: str) -> Any:
         raise BadInput(f"{option}: {error.message}") from None
 
 
-def draft_of(
-    file: TaskFile, wishes: Wishes, values: Mapping[str, str], source: dict[str, Any], **code: Any
-) -> m.TaskCreate:
-    """`code`: further fields of the execution, such as where the files are. `source`: for people, kept in runtime."""
+@dataclass(frozen=True)
+class Origin:
+    """Where the code comes from. code: fields of the execution; start: folder of the home in which the shell lines
+    begin, as if it were the home; about: for people, kept in the task's runtime.
+    """
+
+    code: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    start: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def draft_of(file: TaskFile, wishes: Wishes, values: Mapping[str, str], origin: Origin) -> m.TaskCreate:
+    """The task as it is to be made, with this run's values."""
     given = check_values(file.schemas, values)
-    execution = msgspec.structs.replace(file.execution, **{**code, **wished(file.execution, wishes)})
+    execution = msgspec.structs.replace(file.execution, **{**origin.code, **wished(file.execution, wishes)})
+    execution = msgspec.structs.replace(
+        execution, run=_placed(execution.run, origin.start), setup=_placed(execution.setup, origin.start)
+    )
+    source = dict(origin.about)
     if execution.sweep is not None:
         for name in given.get(DEFAULT_SECTION, {}):
             if name in execution.sweep.grid:
@@ -99,6 +113,18 @@ def draft_of(
         configuration={FILE_NAME: ConfigurationObject(file.text, "yaml")},
         runtime={"source": source} if source else {},
     )
+
+
+def _placed(text: str, start: str) -> str:
+    """The shell lines, beginning in that folder unless they name it themselves."""
+    if not start or not text.strip():
+        return text
+    name = re.escape(start)
+    if re.search(
+        rf"(?:~|\$HOME|\$\{{HOME\}})/[\"']?{name}\b|\bcd\s+[\"']?(?:\./)?{name}\b|(?:^|[\s=\"']){name}/", text
+    ):
+        return text
+    return f"cd ~/{shlex.quote(start)}\n{text}"
 
 
 def merged(present: Sections, given: Sections) -> Sections:

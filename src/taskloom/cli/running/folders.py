@@ -127,7 +127,9 @@ class _Choice:
             self._chosen.left_out["pipes, sockets and devices"] += 1
             return
         if "\\" in name or ":" in name.partition("/")[0]:
-            raise BadInput(f"{name!a}: a file of this name cannot be packed; a line in .taskloomignore leaves it out")
+            raise BadInput(
+                f"{name!a}: a file of this name cannot be packed; a line in .taskloomignore leaves it out"
+            )
         if not os.access(path, os.R_OK):
             raise BadInput(f"{name}: cannot be read; a line in .taskloomignore leaves it out")
         self._chosen.members.append((name, path))

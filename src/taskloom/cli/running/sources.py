@@ -82,6 +82,15 @@ def code_fields(file: TaskFile, found: repositories.Found | None, *, pinned: boo
     return {}
 
 
+def start_folder(file: TaskFile, found: repositories.Found | None) -> str:
+    """Where in the home folder the shell lines begin: a file that lies in a folder of a repository, and does not say
+    that it does, was written as if the folder were its home.
+    """
+    if found is None or file.execution.repository or not found.directory:
+        return ""
+    return found.directory.rpartition("/")[2]
+
+
 def _same(one: str, other: str) -> bool:
     def plain(url: str) -> str:
         return without_credentials(url).rstrip("/").removesuffix(".git").lower()
