@@ -243,8 +243,8 @@ def bundled_pip(python: Path) -> Path | None:
     """The wheel of pip in the standard library that an environment's interpreter belongs to."""
     real = python.resolve()
     folders = [*real.parents[1].glob("lib/python3*/ensurepip/_bundled"), Path("/usr/share/python-wheels")]
-    found = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))]
-    return found[-1] if found else None
+    found = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"), reverse=True)]
+    return found[0] if found else None
 
 
 def explain(output: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import join, quote
 
+from taskloom.worker.packages import uv_program
 from taskloom.worker.values import write_private
 
 SETUP, RUN, PHASE, WHOLE = "setup.sh", "run.sh", "phase", "program.sh"
@@ -83,15 +84,21 @@ class Script:
             self.line("if command -v bash >/dev/null 2>&1; then taskloom_shell=bash; else taskloom_shell=sh; fi")
 
 
-def make_tools(folder: Path) -> Path | None:
-    """A `sudo` for a machine that has none: for root it does nothing, for others it says what is missing."""
-    if shutil.which("sudo") is not None:
+def make_tools(folder: Path, path: str) -> Path | None:
+    """What shell lines expect and the machine's path has not: the worker's uv; a `sudo` that does nothing for root and
+    says to others what is missing. None when it has both.
+    """
+    lacking = [name for name in ("uv", "sudo") if shutil.which(name, path=path) is None]
+    if not lacking:
         return None
     tools = folder / TOOLS
     tools.mkdir(mode=0o700)
-    sudo = tools / "sudo"
-    sudo.write_text(_ROOT_SUDO if os.geteuid() == 0 else _NO_SUDO)
-    sudo.chmod(0o700)
+    if "uv" in lacking:
+        (tools / "uv").symlink_to(uv_program())
+    if "sudo" in lacking:
+        sudo = tools / "sudo"
+        sudo.write_text(_ROOT_SUDO if os.geteuid() == 0 else _NO_SUDO)
+        sudo.chmod(0o700)
     return tools
 
 

@@ -198,7 +198,7 @@ class Workspaces:
         own: dict[str, str] = {}
         if attempt.changes_packages:
             own = {**child_settings(self._environ), **sudo_variable()}
-            tools = make_tools(folder)
+            tools = make_tools(folder, path)
             more = [str(self._own.python.parent)] if self._packages == "reuse" else []
             path = os.pathsep.join([*more, path, *([str(tools)] if tools else [])])
         env = {
