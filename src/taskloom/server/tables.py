@@ -79,6 +79,27 @@ projects = Table(
     Column("last_update", Double, nullable=False),
 )
 
+# --- secrets ----------------------------------------------------------------------------------------------
+
+# Of a user or of a project, never of both; they go with it. On both databases NULLs differ from one another.
+secrets = Table(
+    "secrets",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("user_id", String(32), ForeignKey("users.id", ondelete="CASCADE")),
+    Column("project_id", String(32), ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    Column("value", LargeBinary, nullable=False),  # encrypted, see server.secrets.vault
+    Column("description", Text, nullable=False, default=""),
+    Column("url", Text, nullable=False, default=""),
+    Column("username", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+    Column("changed_by", Text, nullable=False, default=""),
+    UniqueConstraint("user_id", "name"),
+    UniqueConstraint("project_id", "name"),
+)
+
 # --- tasks ------------------------------------------------------------------------------------------------
 
 tasks = Table(
