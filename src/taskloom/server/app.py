@@ -42,6 +42,7 @@ from taskloom.server.migrations import prepare
 from taskloom.server.projects.routes import handlers as project_handlers
 from taskloom.server.projects.service import ProjectService
 from taskloom.server.queues.routes import handlers as queue_handlers
+from taskloom.server.queues.secret_desk import NoSecrets
 from taskloom.server.queues.service import QueueService
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.routes import handlers as task_handlers
@@ -91,7 +92,7 @@ class House:
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
         tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
-        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks)
+        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, NoSecrets())
         self._services += [artifacts, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)

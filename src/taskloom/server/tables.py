@@ -108,7 +108,9 @@ tasks = Table(
     Column("worker", Text, nullable=False, default=""),
     Column("attempt", Integer, nullable=False, default=0),
     Column("lease", String(64)),  # token of the attempt that runs now
-    Column("files", String(64), nullable=False, default=""),  # digest that its execution names; the document's word
+    Column(
+        "files", String(64), nullable=False, default=""
+    ),  # digest that its execution names; the document's word
     Column("tags", LargeBinary, nullable=False),  # msgpack list; task_tags is its index
     Column("system_tags", LargeBinary, nullable=False),
     Column("document", LargeBinary, nullable=False),  # msgpack: execution, parameters, configuration, ...
@@ -315,7 +317,9 @@ entries = Table(
     Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("queue_id", String(32), ForeignKey("queues.id"), nullable=False),
     Column("hand", Integer, nullable=False, default=0),  # -1 in front and 1 behind by somebody's hand
-    Column("band", Integer, nullable=False, default=0),  # the priority with its sign changed; 0 for those of a hand
+    Column(
+        "band", Integer, nullable=False, default=0
+    ),  # the priority with its sign changed; 0 for those of a hand
     Column("lane", Text, nullable=False, default=""),  # the user, a line break, the shape
     Column("rank", Double, nullable=False),  # order of coming, or the one given by hand; the lowest goes first
     Column("priority", Integer, nullable=False, default=0),

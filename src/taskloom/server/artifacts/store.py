@@ -62,7 +62,8 @@ def unname(tx: Connection, digests: Iterable[str]) -> None:
 def drop_unnamed(tx: Connection, before: float, limit: int) -> list[str]:
     """Forget at most `limit` complete digests that nothing names and nobody asked for since `before`."""
     named = or_(
-        *(exists().where(table.c.digest == blobs.c.digest) for table in (artifacts, models, files, samples))
+        exists().where(tasks.c.files == blobs.c.digest),
+        *(exists().where(table.c.digest == blobs.c.digest) for table in (artifacts, models, files, samples)),
     )
     found = list(tx.execute(select(blobs.c.digest).where(blobs.c.created < before, ~named).limit(limit)).scalars())
     if found:

@@ -43,10 +43,8 @@ def _entries() -> None:
     op.add_column("entries", sa.Column("lane", sa.Text(), nullable=False, server_default=""))
     op.add_column("entries", sa.Column("not_before", DOUBLE, nullable=False, server_default="0.0"))
     op.add_column("entries", sa.Column("hold", sa.String(length=256), nullable=False, server_default=""))
-    op.execute(sa.text("UPDATE entries SET lane = \"user\" || :line").bindparams(line="\n"))
-    op.create_index(
-        "ix_entries_lanes", "entries", ["queue_id", "hand", "band", "lane", "rank", "task_id"]
-    )
+    op.execute(sa.text('UPDATE entries SET lane = "user" || :line').bindparams(line="\n"))
+    op.create_index("ix_entries_lanes", "entries", ["queue_id", "hand", "band", "lane", "rank", "task_id"])
 
 
 def _leases() -> None:
@@ -61,7 +59,7 @@ def _leases() -> None:
     op.add_column("leases", sa.Column("gpus", sa.LargeBinary(), nullable=True))
     op.execute(sa.text("UPDATE leases SET enqueued = created"))
     op.execute(
-        sa.text("UPDATE leases SET \"user\" = (SELECT tasks.\"user\" FROM tasks WHERE tasks.id = leases.task_id)")
+        sa.text('UPDATE leases SET "user" = (SELECT tasks."user" FROM tasks WHERE tasks.id = leases.task_id)')
     )
     op.execute(sa.text("UPDATE leases SET cause = 'lost' WHERE outcome IN ('lost', 'given back')"))
     op.drop_index("ix_leases_worker_id", "leases")
