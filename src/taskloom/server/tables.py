@@ -60,7 +60,7 @@ keys = Table(
     Column("last_used", Double, nullable=False, default=0.0),
     Column("expires", Double, nullable=False, default=0.0),  # 0 never
     Column("revoked", Boolean, nullable=False, default=False),
-    Column("lease", String(64), nullable=False, default=""),  # the attempt that it was made for
+    Column("lease", String(64), nullable=False, default="", index=True),  # the attempt that it was made for
 )
 
 # --- projects ---------------------------------------------------------------------------------------------
@@ -336,7 +336,9 @@ sweeps = Table(
     "sweeps",
     main,
     Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
-    Column("sweep_id", String(32), nullable=False, index=True),
+    Column("sweep_id", String(32), nullable=False),
+    Column("open", Boolean, nullable=False, default=True),  # it was not seen to end yet
+    Index("ix_sweeps_open", "sweep_id", "open"),
 )
 
 workers = Table(

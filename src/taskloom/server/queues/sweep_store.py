@@ -4,36 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from taskloom.domain.status import Status
 from taskloom.server.queues.waiting import Sweep
 from taskloom.server.tables import sweeps, task_values, tasks
 
+_NOTE_END = (
+    update(sweeps).where(sweeps.c.task_id == bindparam("task")).values(open=False).returning(sweeps.c.sweep_id)
+)
+_ANY_OPEN = (
+    select(sweeps.c.task_id).where(sweeps.c.sweep_id == bindparam("sweep"), sweeps.c.open.is_(True)).limit(1)
+)
 _DONE = (Status.COMPLETED.value, Status.PUBLISHED.value)
 
 
 def add_members(tx: Connection, sweep_id: str, task_ids: Sequence[str]) -> None:
-    tx.execute(insert(sweeps), [{"task_id": task_id, "sweep_id": sweep_id} for task_id in task_ids])
+    tx.execute(insert(sweeps), [{"task_id": task_id, "sweep_id": sweep_id, "open": True} for task_id in task_ids])
 
 
 def drop_members(tx: Connection, sweep_id: str) -> None:
     tx.execute(delete(sweeps).where(sweeps.c.sweep_id == sweep_id))
 
 
-def sweep_of(tx: Connection, task_id: str) -> str | None:
-    """The task whose combination this one is."""
-    return tx.execute(select(sweeps.c.sweep_id).where(sweeps.c.task_id == task_id)).scalar_one_or_none()
+def note_end(tx: Connection, task_id: str) -> str | None:
+    """The task is not waited for any more; whose combination it is, if it is one."""
+    return tx.execute(_NOTE_END, {"task": task_id}).scalar_one_or_none()
+
+
+def any_open(tx: Connection, sweep_id: str) -> bool:
+    """Whether a task of it was not seen to end."""
+    return tx.execute(_ANY_OPEN, {"sweep": sweep_id}).first() is not None
+
+
+def any_going_on(tx: Connection, sweep_id: str) -> bool:
+    """Whether one of those runs or waits: the others ended unseen."""
+    going_on = tasks.c.status.in_((Status.PENDING.value, Status.RUNNING.value))
+    found = select(tasks.c.id).join(sweeps, sweeps.c.task_id == tasks.c.id)
+    mine = (sweeps.c.sweep_id == sweep_id) & sweeps.c.open.is_(True)
+    return tx.execute(found.where(mine, going_on).limit(1)).first() is not None
 
 
 def open_sweeps(tx: Connection) -> list[str]:
     return list(tx.execute(select(sweeps.c.sweep_id).distinct()).scalars())
-
-
-def running_sweeps(tx: Connection) -> list[str]:
-    """The tasks that run as sweeps; some may have lost their last combination by its deletion."""
-    mine = tasks.c.id.in_(select(sweeps.c.sweep_id))
-    return list(tx.execute(select(tasks.c.id).where(mine, tasks.c.status == Status.RUNNING.value)).scalars())
 
 
 def members(tx: Connection, sweep_id: str, *statuses: Status) -> list[str]:

@@ -66,15 +66,17 @@ class Sweeps:
         """The same, with the task whose last combination this was."""
         if not changed.task.parent or changed.task.status in {Status.PENDING, Status.RUNNING}:
             return changed
-        sweep_id = sweep_store.sweep_of(tx, changed.task.id)
-        ended = None if sweep_id is None else self.settle(tx, sweep_id, now)
+        sweep_id = sweep_store.note_end(tx, changed.task.id)
+        if sweep_id is None or sweep_store.any_open(tx, sweep_id):
+            return changed
+        ended = self.settle(tx, sweep_id, now)
         return changed if ended is None else replace(changed, also=(*changed.also, ended))
 
     def settle(self, tx: Connection, sweep_id: str, now: float) -> Changed | None:
         """End the sweep when nothing of it runs or waits any more."""
-        found, so_far = store.find(tx, sweep_id), sweep_store.progress(tx, sweep_id)
-        if so_far is not None and (so_far.running or so_far.waiting):
+        if not self.is_over(tx, sweep_id):
             return None
+        found, so_far = store.find(tx, sweep_id), sweep_store.progress(tx, sweep_id)
         if found is None or found.status is not Status.RUNNING or found.lease or so_far is None:
             sweep_store.drop_members(tx, sweep_id)
             return None
@@ -95,8 +97,7 @@ class Sweeps:
 
     def is_over(self, tx: Connection, sweep_id: str) -> bool:
         """Whether `settle` would end it, or forget that it was one."""
-        so_far = sweep_store.progress(tx, sweep_id)
-        return so_far is None or not (so_far.running or so_far.waiting)
+        return not sweep_store.any_going_on(tx, sweep_id)
 
     def settle_all(self, tx: Connection, now: float) -> list[Changed]:
         """Those whose tasks ended by other ways than a lease, or were deleted."""

@@ -9,10 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary, from_wire
@@ -286,10 +301,18 @@ def move(
     **columns: Any,
 ) -> bool:
     """Change the state if it is still the one that was found (and it is still under the lease `holds`)."""
-    statement = update(tasks).where(tasks.c.id == task_id, tasks.c.status == found.value)
-    if holds is not None:
-        statement = statement.where(tasks.c.lease == holds)
-    return connection.execute(statement.values(status=target.value, **columns)).rowcount == 1
+    statement = _move_of(tuple(sorted(columns)), holds is not None)
+    given = {"wanted": task_id, "found": found.value, "holds": holds, "status": target.value, **columns}
+    return connection.execute(statement, given).rowcount == 1
+
+
+@cache
+def _move_of(columns: tuple[str, ...], held: bool) -> Update:
+    """Built once for each set of columns that a move writes."""
+    statement = update(tasks).where(tasks.c.id == bindparam("wanted"), tasks.c.status == bindparam("found"))
+    if held:
+        statement = statement.where(tasks.c.lease == bindparam("holds"))
+    return statement.values({name: bindparam(name) for name in ("status", *columns)})
 
 
 def abort_waiting(connection: Connection, task_ids: Sequence[str], reason: str, now: float) -> list[str]:

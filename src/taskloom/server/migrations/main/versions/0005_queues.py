@@ -23,10 +23,12 @@ def upgrade() -> None:
         "sweeps",
         sa.Column("task_id", sa.String(length=32), nullable=False),
         sa.Column("sweep_id", sa.String(length=32), nullable=False),
+        sa.Column("open", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_sweeps_task_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_sweeps")),
     )
-    op.create_index(op.f("ix_sweeps_sweep_id"), "sweeps", ["sweep_id"])
+    op.create_index("ix_sweeps_open", "sweeps", ["sweep_id", "open"])
+    op.create_index(op.f("ix_keys_lease"), "keys", ["lease"])
     op.add_column("tasks", sa.Column("files", sa.String(length=64), nullable=False, server_default=""))
     op.create_index("ix_tasks_files", "tasks", ["files"])
 
