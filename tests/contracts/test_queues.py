@@ -46,7 +46,7 @@ class Rig:
     def get(self, task: str) -> Task:
         return self.client.call(op.GET_TASK, task=task)
 
-    def register(self, worker: str = "w1", queues: tuple[str, ...] = ("default",), slots: int = 1) -> None:
+    def register(self, worker: str = "w1", queues: tuple[str, ...] = ("default",), slots: int = 4) -> None:
         body = m.WorkerRegister(
             id=worker, name=worker, queues=queues, slots=slots, machine=Machine(host="here"), version="0",
             create_queues=True,
@@ -455,7 +455,7 @@ def test_why_a_task_waits_is_told(rig: Rig) -> None:
     told = rig.waiting(second)
     assert (told.queue, told.position, told.ahead) == ("default", 2, 1)
     assert told.reason == "no worker serves queue default; 1 task is ahead"
-    rig.register("w1")
+    rig.register("w1", slots=1)
     assert rig.waiting(first).reason == "next in line; 1 slot is free"
     assert rig.waiting(third).reason == "2 tasks are ahead; 1 slot is free"
     rig.claim("w1")

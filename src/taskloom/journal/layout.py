@@ -13,6 +13,7 @@
     <data>/journal/<task>/held                    journals under a lease stay although they are delivered: its
                                                   worker has yet to read them
     <data>/journal/<task>/elsewhere.json          the task that it became, when its own was not to be run over
+    <data>/journal/<task>/masks.json              secrets that are hidden in what is shipped, see `masking`
 
 Records that name files are in a journal beside the others (`Meta.beside`), so that nothing else waits for an upload.
 Every stream is append-only and a position in it never changes its meaning; so a reader needs no lock, and
@@ -48,6 +49,7 @@ FALLBACKS_FILE = "fallbacks.json"
 UPLOADING_FILE = "uploading.json"
 ELSEWHERE_FILE = "elsewhere.json"
 HELD_FILE = "held"
+MASKS_FILE = "masks.json"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
 Stream = Literal["stdout", "stderr", "report"]

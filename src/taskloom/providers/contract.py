@@ -91,7 +91,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Launch:
-    """One program. `shared`: files and folders outside the place's own that it needs, each at the same path."""
+    """One program. `shared` and `readonly`: what it needs outside the place's own folder, each at the same path."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -99,6 +99,7 @@ class Launch:
     stdout: Path
     stderr: Path
     shared: tuple[Path, ...] = ()
+    readonly: tuple[Path, ...] = ()
     held: tuple[int, ...] = ()
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
-from pathlib import Path
 
 from taskloom.domain.errors import TaskloomError
+from taskloom.domain.task import TaskEdit
+from taskloom.journal.masking import write_masks
 from taskloom.providers.contract import Launch, NoPlace, NotStarted, Wanted
 from taskloom.wire.configuration import FOR_CHILDREN
 from taskloom.wire.messages import Finish, Lease
@@ -24,7 +23,6 @@ from taskloom.wire.worker_protocol import (
     ENV_DATA,
     ENV_JOURNAL,
     ENV_LEASE,
-    ENV_SECRETS,
     ENV_TASK_FILE,
     ENV_TASK_ID,
     ENV_URL,
@@ -33,6 +31,7 @@ from taskloom.worker import checkpoints, clearml
 from taskloom.worker.console import Console
 from taskloom.worker.ending import settle
 from taskloom.worker.followers import Follower
+from taskloom.worker.lab.job import LabJob
 from taskloom.worker.lastwords import LastWords
 from taskloom.worker.lease import LeaseKeeper
 from taskloom.worker.leftovers import kill_leftovers
@@ -42,6 +41,7 @@ from taskloom.worker.record import AttemptFolder
 from taskloom.worker.running import Running
 from taskloom.worker.steps import PrepareFailed, Steps, describe, redact
 from taskloom.worker.tools import Tools
+from taskloom.worker.values import hidden_values
 
 log = logging.getLogger("taskloom.worker")
 ENV_GPUS = "CUDA_VISIBLE_DEVICES"
@@ -66,6 +66,7 @@ class Attempt:
         self._keeper.when_back = console.poke
         async with self._keeper.keeping():
             try:
+                write_masks(folder.journal, hidden_values(self._lease))
                 await console.open()
                 end: Outcome = await self._work(folder, console)
             except OSError as error:
@@ -105,20 +106,23 @@ class Attempt:
             steps_place = await places.acquire(tools.provider, Wanted(ground / "steps"))
         await checkpoints.restore(tools.client, self._task, folder.checkpoints, console.report)
         steps = Steps(steps_place, console.report, folder.path)
-        given = self._given(folder, gpus)
+        lab = LabJob.prepare(folder.path, self._lease, console.writer, folder.checkpoints)
+        given = {**self._given(folder, gpus), **lab.variables}
         async with tools.workspaces.prepare(self._lease, folder.path, steps, given, place.image) as prepared:
+            if prepared.commit:
+                console.edit(TaskEdit(runtime={"commit": prepared.commit}))
             out, err = console.stream("stdout"), console.stream("stderr")
             console.report.say(f"taskloom: running {_shown(prepared.argv)}")
             console.poke()  # so that these lines stand before the script's own
             launch = Launch(
                 prepared.argv, prepared.cwd, prepared.env, out, err,
-                shared=(folder.path, *prepared.mounts), held=(console.writer.lock, *prepared.held),
+                shared=(folder.path, *prepared.mounts), readonly=prepared.readonly, held=(console.writer.lock, *prepared.held),
             )  # fmt: skip
             program = await place.start(launch)
             folder.starts(program.handle, execution.image, prepared.phase)
             oversight.running = Running(
-                program, folder.record, self._keeper, followers(folder, console), tools.grace,
-                execution.time_limit, (err, out), self._lease.secrets,
+                program, folder.record, self._keeper, followers(folder, lab), tools.grace,
+                execution.time_limit, (err, out), hidden_values(self._lease),
             )  # fmt: skip
             await oversight.running.keep()
             end = await oversight.running.ended()
@@ -132,7 +136,6 @@ class Attempt:
             ENV_LEASE: self._lease.token,
             ENV_JOURNAL: str(folder.journal),
             ENV_CHECKPOINTS: str(folder.checkpoints),
-            ENV_SECRETS: str(_write_secrets(folder.path / "secrets.json", self._lease.secrets)),
             ENV_URL: self._tools.client.address.url,
             ENV_API_KEY: self._lease.key,
             ENV_DATA: str(self._tools.data),
@@ -144,9 +147,9 @@ class Attempt:
         return given
 
 
-def followers(folder: AttemptFolder, console: Console) -> list[Follower]:
+def followers(folder: AttemptFolder, lab: LabJob | None) -> list[Follower]:
     """Who looks at the program; the first that has a word about its end is believed."""
-    return [LastWords(folder.journal)]
+    return [*([lab] if lab is not None else []), LastWords(folder.journal)]
 
 
 async def wind_up(running: Running, folder: AttemptFolder, console: Console, end: Finish) -> Finish:
@@ -156,13 +159,6 @@ async def wind_up(running: Running, folder: AttemptFolder, console: Console, end
     if running.exit is not None:
         console.report.say(f"taskloom: ended, {describe(running.exit)}")
     return end
-
-
-def _write_secrets(path: Path, secrets: dict[str, str]) -> Path:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(secrets, file)
-    return path
 
 
 def _shown(argv: tuple[str, ...]) -> str:

@@ -15,13 +15,12 @@ from pathlib import Path
 import msgspec
 
 from taskloom.domain.execution import Execution
+from taskloom.domain.variables import wrong_name
 from taskloom.worker import clearml
 from taskloom.worker.steps import PrepareFailed
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
-_REFUSED = ("LD_", "DYLD_", "PYTHON", "GIT_", "TASKLOOM_")
-_REFUSED_WHOLE = frozenset({"BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "IFS"})
-_ALLOWED = frozenset({"PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONFAULTHANDLER"})
+_BINARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PYTHON = re.compile(r"python[0-9.]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NOT_INHERITED = (
     "TASKLOOM_",
@@ -75,8 +74,19 @@ def build_argv(execution: Execution, workspace: Path, python: Path) -> tuple[str
     if not script.is_file():
         raise PrepareFailed(f"entry point {entry[:200]!r} is not in the workspace (working directory "
                             f"{execution.working_dir!r})")  # fmt: skip
-    return (str(python), entry, *execution.arguments) if not entry.startswith("-") else (
-        str(python), f"./{entry}", *execution.arguments)  # fmt: skip
+    program = binary(execution) or str(python)
+    return (program, entry if not entry.startswith("-") else f"./{entry}", *execution.arguments)
+
+
+def binary(execution: Execution) -> str:
+    """What runs the entry point instead of Python, as ClearML's clients name it: `bash`. Empty: Python does."""
+    told = execution.foreign.get("binary")
+    name = told.strip().rpartition("/")[2] if isinstance(told, str) else ""
+    if not name or _PYTHON.fullmatch(name):
+        return ""
+    if not _BINARY.fullmatch(name):
+        raise PrepareFailed(f"binary {name[:80]!r}: expected the name of a program, such as bash")
+    return name
 
 
 def _words(text: str) -> list[str]:
@@ -89,14 +99,10 @@ def _words(text: str) -> list[str]:
 def check_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """The task's variables; PrepareFailed names the first one that may not be set."""
     for name, value in variables.items():
-        if not _NAME.fullmatch(name) or "\0" in value:
-            raise PrepareFailed(f"environment variable {name[:80]!r}: not a name (letters, digits, underscores)")
-        if name in _ALLOWED:
-            continue
-        if name.startswith(_REFUSED) or name in _REFUSED_WHOLE:
-            raise PrepareFailed(
-                f"environment variable {name}: not for a task to set (refused are {', '.join(_REFUSED)}...)"
-            )
+        if wrong := wrong_name(name):
+            raise PrepareFailed(f"environment variable {name[:80]!r}: {wrong}")
+        if "\0" in value:
+            raise PrepareFailed(f"environment variable {name!r}: its value holds a NUL character")
     return dict(variables)
 
 

@@ -48,6 +48,7 @@ from taskloom.wire.worker_protocol import (
 )
 from taskloom.worker import machine
 from taskloom.worker.adoption import recover
+from taskloom.worker.files import Files
 from taskloom.worker.git import Repositories
 from taskloom.worker.packages import Environment, Environments, Limits
 from taskloom.worker.record import AttemptFolder
@@ -257,6 +258,8 @@ class Daemon:
             workspaces=Workspaces(
                 Repositories(cache / "git", tools_environ),
                 Environments(cache / "environments", tools_environ, Limits(count=settings.environments)),
+                Files(cache / "files", client),
+                cache,
                 settings.environ,
                 settings.packages,
                 Environment(Path(sys.executable), None),

@@ -20,9 +20,11 @@ class Follower(Protocol):
         ...
 
     def end(self, exit: Exit) -> Ended | None:
-        """After the program: a word about how it ended, when there is one that knows better than the exit code."""
+        """After the program: a word about how it ended, when there is one that knows better than the exit code. Called
+        in a thread; may take long.
+        """
         ...
 
     def close(self) -> None:
-        """Nothing is followed any more; may come without `end`."""
+        """Nothing is followed any more; may come without `end`, and in a thread."""
         ...

@@ -19,7 +19,7 @@ from taskloom.providers.contract import Wanted
 from taskloom.providers.local import LocalProvider
 from taskloom.worker.indexes import index_settings
 from taskloom.worker.overlay import make_overlay, needed
-from taskloom.worker.packages import READY, Environment, Environments, Limits, wanted
+from taskloom.worker.packages import READY, Environment, Environments, Limits, Wish, wanted
 from taskloom.worker.steps import PrepareFailed, Report, Steps
 
 WITHOUT_NETWORK = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1"}
@@ -125,7 +125,7 @@ class Bench:
         folder.mkdir()
         place = await LocalProvider().acquire(Wanted(folder / "place"))
         steps = Steps(place, Report(folder / "report"), folder)
-        async with self.environments.use(packages, "", steps) as environment:
+        async with self.environments.use(Wish(packages=packages), "", steps) as environment:
             found = inside(environment)
             if asyncio.iscoroutine(found):
                 found = await found
@@ -185,7 +185,7 @@ def test_a_python_that_is_not_here_is_replaced_by_the_workers_own(tmp_path: Path
     async def story() -> str:
         place = await LocalProvider().acquire(Wanted(tmp_path / "place"))
         steps = Steps(place, Report(tmp_path / "report"), bench.steps_folder)
-        async with bench.environments.use("", "3.2.1", steps) as environment:
+        async with bench.environments.use(Wish(), "3.2.1", steps) as environment:
             assert environment.python.exists()
         return (tmp_path / "report").read_text()
 
