@@ -48,8 +48,8 @@ SHIP_LOG_FILE = "shipper.log"
 FALLBACKS_FILE = "fallbacks.json"
 UPLOADING_FILE = "uploading.json"
 ELSEWHERE_FILE = "elsewhere.json"
-HELD_FILE = "held"
 MASKS_FILE = "masks.json"
+HELD_FILE = "held"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
 Stream = Literal["stdout", "stderr", "report"]

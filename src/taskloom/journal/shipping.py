@@ -222,8 +222,8 @@ class Shipping:
             layout.ELSEWHERE_FILE,
             layout.FALLBACKS_FILE,
             layout.UPLOADING_FILE,
-            layout.HELD_FILE,
             layout.MASKS_FILE,
+            layout.HELD_FILE,
             layout.SHIP_LOCK_FILE,
         ):
             (self.folder / name).unlink(missing_ok=True)

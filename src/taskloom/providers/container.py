@@ -170,7 +170,7 @@ class ContainerPlace:
     def _argv(self, name: str, files: Path, launch: Launch) -> tuple[str, ...]:
         seen = {files.parent, launch.cwd, launch.stdout.parent, launch.stderr.parent, *launch.shared}
         own = [Mount(path, str(path)) for path in sorted(seen) if not any(p in seen for p in path.parents)]
-        own += [Mount(path, str(path), read_only=True) for path in launch.readonly]
+        own += [Mount(path, str(path), read_only=True) for path in launch.readonly if path not in seen]
         mounts = [word for mount in (*own, *self._mounts) for word in ("--mount", mount.argument)]
         first = ("-c", _FIRST, "sh", str(files), str(launch.stdout), str(launch.stderr))
         return (

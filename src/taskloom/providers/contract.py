@@ -91,7 +91,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Launch:
-    """One program. `shared` and `readonly`: what it needs outside the place's own folder, each at the same path."""
+    """One program. `shared`: files and folders outside the place's own that it needs, each at the same path;
+    `readonly`: the same, and nothing of it may be changed, where the place can see to that.
+    """
 
     argv: tuple[str, ...]
     cwd: Path

@@ -18,7 +18,6 @@ from taskloom.wire.worker_protocol import WORKER_LOST
 from taskloom.worker.attempt import followers, wind_up
 from taskloom.worker.console import Console
 from taskloom.worker.ending import deliver, settle
-from taskloom.worker.lab.job import LabJob
 from taskloom.worker.lease import LeaseKeeper
 from taskloom.worker.leftovers import kill_leftovers
 from taskloom.worker.oversight import Outcome, Oversight
@@ -63,9 +62,8 @@ async def _go_on(tools: Tools, folder: AttemptFolder, console: Console, keeper: 
     program = await places.adopt(tools.provider_of(record.image), record.handle)
     log.info("task %s: adopted", record.task)
     console.report.say("taskloom: the worker was restarted and goes on with the task")
-    lab = LabJob.adopt(folder.path, console.writer)
     limit = task.execution.time_limit if task is not None else 0.0
-    running = Running(program, record, keeper, followers(folder, lab), tools.grace, limit)
+    running = Running(program, record, keeper, followers(folder, console), tools.grace, limit)
     oversight = Oversight(tools, keeper, console.report, places)
     oversight.running = running
     if keeper.left():  # else what the earlier process granted still counts

@@ -31,7 +31,7 @@ from taskloom.worker import checkpoints, clearml
 from taskloom.worker.console import Console
 from taskloom.worker.ending import settle
 from taskloom.worker.followers import Follower
-from taskloom.worker.lab.job import LabJob
+from taskloom.worker.lab import LabJob
 from taskloom.worker.lastwords import LastWords
 from taskloom.worker.lease import LeaseKeeper
 from taskloom.worker.leftovers import kill_leftovers
@@ -106,8 +106,12 @@ class Attempt:
             steps_place = await places.acquire(tools.provider, Wanted(ground / "steps"))
         await checkpoints.restore(tools.client, self._task, folder.checkpoints, console.report)
         steps = Steps(steps_place, console.report, folder.path)
-        lab = LabJob.prepare(folder.path, self._lease, console.writer, folder.checkpoints)
-        given = {**self._given(folder, gpus), **lab.variables}
+        given = self._given(folder, gpus)
+        if execution.run.strip():
+            given = {
+                **LabJob.prepare(folder.path, self._lease, console.writer, folder.checkpoints).variables,
+                **given,
+            }
         async with tools.workspaces.prepare(self._lease, folder.path, steps, given, place.image) as prepared:
             if prepared.commit:
                 console.edit(TaskEdit(runtime={"commit": prepared.commit}))
@@ -116,12 +120,13 @@ class Attempt:
             console.poke()  # so that these lines stand before the script's own
             launch = Launch(
                 prepared.argv, prepared.cwd, prepared.env, out, err,
-                shared=(folder.path, *prepared.mounts), readonly=prepared.readonly, held=(console.writer.lock, *prepared.held),
+                shared=(folder.path, *prepared.mounts), readonly=prepared.readonly,
+                held=(console.writer.lock, *prepared.held),
             )  # fmt: skip
             program = await place.start(launch)
             folder.starts(program.handle, execution.image, prepared.phase)
             oversight.running = Running(
-                program, folder.record, self._keeper, followers(folder, lab), tools.grace,
+                program, folder.record, self._keeper, followers(folder, console), tools.grace,
                 execution.time_limit, (err, out), hidden_values(self._lease),
             )  # fmt: skip
             await oversight.running.keep()
@@ -147,9 +152,11 @@ class Attempt:
         return given
 
 
-def followers(folder: AttemptFolder, lab: LabJob | None) -> list[Follower]:
+def followers(folder: AttemptFolder, console: Console) -> list[Follower]:
     """Who looks at the program; the first that has a word about its end is believed."""
-    return [*([lab] if lab is not None else []), LastWords(folder.journal)]
+    lab = LabJob.adopt(folder.path, console.writer)
+    words = LastWords(folder.journal)
+    return [words] if lab is None else [lab, words]
 
 
 async def wind_up(running: Running, folder: AttemptFolder, console: Console, end: Finish) -> Finish:

@@ -20,11 +20,11 @@ class Follower(Protocol):
         ...
 
     def end(self, exit: Exit) -> Ended | None:
-        """After the program: a word about how it ended, when there is one that knows better than the exit code. Called
-        in a thread; may take long.
+        """After the program, in a thread, for it may take long: a word about how it ended, when there is one that
+        knows better than the exit code.
         """
         ...
 
     def close(self) -> None:
-        """Nothing is followed any more; may come without `end`, and in a thread."""
+        """Nothing is followed any more; may come without `end`."""
         ...

@@ -272,7 +272,6 @@ class Attempts:
         if not verdict.again or queue is None:
             left = message or (moves.left_message(found.task) if cause == "failed" else "")
             told = "; ".join(part for part in (left, verdict.why_no_more if queue else "") if part)
-            told = told if left or cause == "failed" else ""
             ended = moves.end_attempt(tx, found, lease.token, otherwise, now=now, reason=reason, message=told)
             return self._changed(tx, ended, lease)
         pause = pause_after(tries) if cause == "failed" else 0.0

@@ -310,7 +310,9 @@ def _by_rank(queue_id: str, hand: int, without: str) -> Subquery:
 
 
 def _placed(queue_id: str, without: str = "") -> Subquery:
-    """Every entry of the queue with its position from 1 on, and what the order goes by."""
+    """Every entry of the queue with its position from 1 on, and what the order goes by; one may be left out, whose
+    place the others then close without changing theirs to one another.
+    """
     running = (
         select(leases.c.user, func.count().label("number"))
         .where(leases.c.queue_id == queue_id, leases.c.outcome == "")
@@ -329,12 +331,13 @@ def _placed(queue_id: str, without: str = "") -> Subquery:
             level.label("level"),
         )
         .outerjoin(running, running.c.user == entries.c.user)
-        .where(entries.c.queue_id == queue_id, entries.c.task_id != without)
+        .where(entries.c.queue_id == queue_id)
         .subquery("levelled")
     )
     c = levelled.c
     position = func.row_number().over(order_by=(c.hand, c.band, c.level, c.rank, c.task_id))
-    return select(c.task_id, c.hand, c.band, c.rank, position.label("position")).subquery("placed")
+    placed = select(c.task_id, c.hand, c.band, c.rank, position.label("position"))
+    return (placed.where(c.task_id != without) if without else placed).subquery("placed")
 
 
 _BAND = "queue_id = :queue AND hand = :hand AND band = :band"

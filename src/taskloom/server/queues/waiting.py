@@ -22,6 +22,15 @@ _WORDS: dict[Kind, str] = {
     "disk": "disk",
     "slots": "slot",
 }
+_LACKING: dict[Kind, str] = {
+    "nodes": "is one machine",
+    "containers": "runs no containers",
+    "gpus": "has too few GPUs",
+    "memory": "has too little memory",
+    "cpus": "has too few CPUs",
+    "disk": "has too little disk",
+    "slots": "has no slot",
+}
 _UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
@@ -179,7 +188,7 @@ def _too_large(facts: Facts) -> str:
         lack.kind for lack in short[0][1] if all(any(o.kind == lack.kind for o in more) for _, more in short)
     ]
     if not common:
-        told = ", ".join(f"{worker.name} has too little {_WORDS[lack[0].kind]}" for worker, lack in short[:3])
+        told = ", ".join(f"{worker.name} {_LACKING[lack[0].kind]}" for worker, lack in short[:3])
         return f"no worker of queue {queue} has all that it wants: {told}"
     kind = common[0]
     if kind == "nodes":
