@@ -185,10 +185,11 @@ class Environments:
             if not text:
                 continue
             (folder / name).write_text(f"{text}\n", encoding="utf-8", errors="surrogateescape")
-            bound = ()
+            # A copy of the environment would compile everything anew in every attempt.
+            bound = ("--compile-bytecode",) if wish.pip else ()
             if wish.constraints and name == "requirements.txt":
                 (folder / "constraints.txt").write_text(f"{wish.constraints}\n", encoding="utf-8")
-                bound = ("-c", str(folder / "constraints.txt"))
+                bound += ("-c", str(folder / "constraints.txt"))
             install = (uv, "pip", "install", "--python", str(folder / "bin" / "python"), "-r", str(folder / name))
             done = await steps.run((*install, *bound), self._home(), env, shown=f"uv pip install -r {name}")
             if not done.ok:
@@ -204,7 +205,7 @@ class Environments:
         """From the wheel that comes with Python, which needs no index; else from where packages come from."""
         wheels = bundled_pip(folder / "bin" / "python")
         uv, python = uv_program(), str(folder / "bin" / "python")
-        words = ("--quiet", "--no-deps", "--python", python, str(wheels) if wheels else "pip")
+        words = ("--quiet", "--no-deps", "--compile-bytecode", "--python", python, str(wheels) if wheels else "pip")
         env = {**self.uv_environment(), **({"UV_OFFLINE": "1", "UV_NO_INDEX": "1"} if wheels else {})}
         done = await steps.run((uv, "pip", "install", *words), self._home(), env, echo=False)
         if not done.ok:
