@@ -37,6 +37,7 @@ from taskloom.wire.worker_protocol import (
 )
 from taskloom.worker import clearml
 from taskloom.worker.console import Console
+from taskloom.worker.lab import LabJob
 from taskloom.worker.lastwords import LastWords, outcome
 from taskloom.worker.lease import LeaseKeeper
 from taskloom.worker.leftovers import kill_leftovers
@@ -182,7 +183,8 @@ class Attempt:
     async def _prepare_and_run(self, place: WatchedPlace, folder: AttemptFolder, console: Console) -> Finish:
         report = console.report
         steps = Steps(place, report, folder.path)
-        given = self._given(folder)
+        lab = LabJob.prepare(folder.path, self._lease, console.writer)
+        given = {**lab.variables, **self._given(folder)}
         async with self._tools.workspaces.prepare(self._lease, folder.path, steps, given) as prepared:
             self._keeper.phase = "running"
             if prepared.commit:
@@ -193,12 +195,14 @@ class Attempt:
             words = LastWords(folder.journal, console.stream("stdout").parent)
             try:
                 program = await place.start(Launch(prepared.argv, prepared.cwd, prepared.env, out, err))
-                end = await _watched(program, words)
-                status, reason = outcome(end, words.ended())
+                end = await _watched(program, words, lab)
+                said = await asyncio.to_thread(lab.end, end)
+                status, reason = outcome(end, words.ended() or said)
                 if end.code != 0 and prepared.phase is not None and not prepared.phase.exists():
                     raise PrepareFailed(f"the setup lines failed: {describe(end)}")
             finally:
                 words.close()
+                lab.close()
             if end.lost:  # nobody watched over what it started
                 await asyncio.to_thread(kill_leftovers, {self._lease.token})
         report.say(f"taskloom: ended, {describe(end)}")
@@ -290,12 +294,13 @@ async def _gone(tools: Tools) -> None:
     await asyncio.sleep(AGAIN_LAST)
 
 
-async def _watched(program: Program, words: LastWords) -> Exit:
+async def _watched(program: Program, words: LastWords, lab: LabJob) -> Exit:
     """Waits for the end, and looks for the script's own journal meanwhile."""
     waiting = asyncio.create_task(program.wait())
     while True:
         done, _ = await asyncio.wait({waiting}, timeout=LOOK_SECONDS)
         words.look()
+        lab.look()
         if done:
             return waiting.result()
 
