@@ -106,6 +106,8 @@ FORMS = [
     (PLAIN + "setup:\n", {"execution.setup": ""}),
     (PLAIN + "setup: |\n\n", {"execution.setup": ""}),
     (PLAIN + "setup: uv pip install x;\n", {"execution.setup": "uv pip install x"}),
+    (PLAIN + "setup: '; x; ; '\n", {"execution.setup": "; x"}),
+    (PLAIN + "setup: case a in b) c ;;\n", {"execution.setup": "case a in b) c ;;"}),
     (PLAIN + "setup: >\n  a\n  b\n", {"execution.setup": "a b"}),
     (PLAIN + "setup: |\n  a\n  b\n", {"execution.setup": "a\nb"}),
     (
@@ -435,6 +437,12 @@ def bomb(levels: int = 9) -> str:
 )  # fmt: skip
 def test_a_hostile_text_ends_with_a_message(text: str, told: str) -> None:
     assert told in refused(text)[0]
+
+
+def test_reading_ends_when_nobody_would_read_on() -> None:
+    lines = refused(PLAIN + "".join(f"wrong{n}: 1\n" for n in range(5000)))
+    assert len(lines) == 51
+    assert lines[-1] == "... and 150 more problems"
 
 
 WORDS = st.sampled_from(
