@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "project": Entry("project", "app"),
     "journal": Entry("journal", "app"),
     "key": Entry("key", "app"),
+    "secret": Entry("secret", "app"),
     "config": Entry("config", "app"),
     "import": Entry("imports", "app"),
     "clearml-config": Entry("clearml_config", "clearml_config"),

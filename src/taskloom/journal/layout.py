@@ -11,6 +11,7 @@
     <data>/journal/<task>/fallbacks.json          what a storage destination refused (`Fallbacks`)
     <data>/journal/<task>/uploading.json          how far uploads are, while they last (`Uploading`)
     <data>/journal/<task>/elsewhere.json          the task that it became, when its own was not to be run over
+    <data>/journal/<task>/masks.json              secrets that are hidden in what is shipped, see `masking`
 
 Records that name files are in a journal beside the others (`Meta.beside`), so that nothing else waits for an upload.
 Every stream is append-only and a position in it never changes its meaning; so a reader needs no lock, and
@@ -45,6 +46,7 @@ SHIP_LOG_FILE = "shipper.log"
 FALLBACKS_FILE = "fallbacks.json"
 UPLOADING_FILE = "uploading.json"
 ELSEWHERE_FILE = "elsewhere.json"
+MASKS_FILE = "masks.json"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
 Stream = Literal["stdout", "stderr", "report"]

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,7 @@ from taskloom.domain.errors import (
 from taskloom.domain.task import TaskEdit
 from taskloom.journal import layout
 from taskloom.journal.layout import Marks
+from taskloom.journal.masking import is_final, read_masks
 from taskloom.journal.post import Post, file_size
 from taskloom.journal.reader import Reader
 from taskloom.journal.uploads import Need, Uploads, need_of
@@ -107,6 +109,7 @@ class Shipping:
         self._held: set[Path] = set()  # writers whose next record waits for bytes
         self._brought_again: set[Need] = set()
         self._spent: set[Need] = set()  # bytes whose records are with the server
+        self._masks = read_masks(folder)
 
     # --- what there is ------------------------------------------------------------------------------------
 
@@ -216,6 +219,7 @@ class Shipping:
             layout.ELSEWHERE_FILE,
             layout.FALLBACKS_FILE,
             layout.UPLOADING_FILE,
+            layout.MASKS_FILE,
             layout.SHIP_LOCK_FILE,
         ):
             (self.folder / name).unlink(missing_ok=True)
@@ -260,6 +264,8 @@ class Shipping:
         arrived = self._arrived(events)
         if len(arrived) < len(events):
             self._held.add(reader.folder)
+        if self._masks is not None:
+            arrived = [self._masks.record(record) for record in arrived]
         if not (whole or held) or len(arrived) < len(events):
             columns = None
         console = self._console(reader, marks, cut.console) if cut.console else []
@@ -279,10 +285,18 @@ class Shipping:
         found: list[ConsoleBytes] = []
         for stream in layout.STREAMS:
             start = marks.console.get(stream, 0)
-            data = reader.console(stream, start, limit)
+            data = self._read(reader, stream, start, limit)
             if data:
                 found.append(ConsoleBytes(stream=stream, start=start, data=data, time=time.time()))
         return found
+
+    def _read(self, reader: Reader, stream: layout.Stream, start: int, limit: int) -> bytes:
+        """Console bytes as they may leave the machine."""
+        masks = self._masks
+        if masks is None:
+            return reader.console(stream, start, limit)
+        final = not reader.alive() and is_final(reader.folder / stream)
+        return masks.cut(partial(reader.console, stream), start, limit, final=final)
 
     def _acknowledge(self, reader: Reader, marks: Marks, batch: JournalBatch, answer: JournalMarks) -> None:
         fresh = Marks(events=answer.events, rows=answer.rows, console={**marks.console, **answer.console})

@@ -21,24 +21,26 @@ from taskloom.wire.messages import MoveRequest, TaskClone, TaskEditRequest
 from taskloom.wire.operations import CLONE_TASK, EDIT_TASK, RESET_TASK
 
 if TYPE_CHECKING:
-    from taskloom.sdk.task import Task
     from taskloom.wire.send import Client
 
 ARRIVAL = 60.0  # seconds that the task has to reach the server before it can be queued or copied
 
 
-def execute_remotely(task: Task, client: Client, session: Session, queue: str | None, *, clone: bool) -> Task:
-    """The task that a worker will run: a copy, or this one, whose run here ends."""
-    task.flush()
-    if clone:
-        _arrived(session)
-        queued = task.enqueue(task.clone(task), queue_name=queue)
-        session.close()
-        return queued
+def arrived(session: Session) -> None:
+    """The server has the task with its code; TaskloomError when it does not come there."""
+    if session.identity.hosted:
+        return  # that is where it came from
+    if session.offline:
+        raise TaskloomError(f"task {session.id} is recorded offline; only a task on the server can be queued")
+    if not session.wait_captured(ARRIVAL) or not session.wait_shipped(ARRIVAL):
+        raise TaskloomError(f"task {session.id} has not reached the server; it cannot be queued yet")
+
+
+def leave(session: Session, client: Client) -> None:
+    """End the run here; what is left of it on the server is a draft with its code."""
     session.close(Outcome("aborted", "handed over to a worker (execute_remotely)"))
-    _arrived(session)
-    client.call(RESET_TASK, MoveRequest(), task=task.id)
-    return task.enqueue(task.id, queue_name=queue)
+    arrived(session)
+    client.call(RESET_TASK, MoveRequest(), task=session.id)
 
 
 def is_function_run(session: Session, func: Callable[..., Any], name: str | None) -> bool:
@@ -77,7 +79,7 @@ def create_function_task(
         raise BadInput(f"create_function_task: there is a function task {name!r} already; give another func_name")
     arguments: dict[str, Parameter | None] = {key: _told(key, value) for key, value in given.items()}
     _check_signature(func, given)
-    _arrived(session)
+    arrived(session)
     copied = client.call(
         CLONE_TASK, TaskClone(name=task_name or f"{session.document().name}: {name}"), task=session.id
     )
@@ -85,16 +87,6 @@ def create_function_task(
     client.call(EDIT_TASK, TaskEditRequest(edit=edit), task=copied.id)
     session.functions.add(name)
     return copied.id
-
-
-def _arrived(session: Session) -> None:
-    """The server has the task with its code; TaskloomError when it does not come there."""
-    if session.identity.hosted:
-        return  # that is where it came from
-    if session.offline:
-        raise TaskloomError(f"task {session.id} is recorded offline; only a task on the server can be queued")
-    if not session.wait_captured(ARRIVAL) or not session.wait_shipped(ARRIVAL):
-        raise TaskloomError(f"task {session.id} has not reached the server; it cannot be queued yet")
 
 
 def _name_of(func: Callable[..., Any], name: str | None) -> str:

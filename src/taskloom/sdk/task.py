@@ -487,7 +487,15 @@ class Task(TaskModels):
         session = self._recorder
         if not isinstance(session, Session) or session.identity.hosted:
             return None
-        queued = handover.execute_remotely(self, _client(), session, queue_name, clone=clone)
+        self.flush()
+        queued: Task
+        if clone:
+            handover.arrived(session)
+            queued = Task.enqueue(Task.clone(self), queue_name=queue_name)
+            session.close()
+        else:
+            handover.leave(session, _client())
+            queued = Task.enqueue(self.id, queue_name=queue_name)
         if exit_process:
             sys.stdout.flush()
             sys.stderr.flush()

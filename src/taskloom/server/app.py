@@ -43,6 +43,9 @@ from taskloom.server.projects.routes import handlers as project_handlers
 from taskloom.server.projects.service import ProjectService
 from taskloom.server.queues.routes import handlers as queue_handlers
 from taskloom.server.queues.service import QueueService
+from taskloom.server.secrets.routes import handlers as secret_handlers
+from taskloom.server.secrets.service import SecretService
+from taskloom.server.secrets.vault import KEYS_FILE, Vault
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.routes import handlers as task_handlers
 from taskloom.server.tasks.service import TaskService
@@ -91,7 +94,8 @@ class House:
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
         tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
-        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks)
+        secrets = SecretService(self.main, clock, projects, Vault(settings.folder / KEYS_FILE))
+        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, secrets)
         self._services += [artifacts, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
@@ -105,6 +109,7 @@ class House:
             task_handlers(tasks),
             lineage_handlers(LineageService(self.main)),
             queue_handlers(queues),
+            secret_handlers(secrets),
         )
 
     def admin_key(self) -> str:

@@ -110,6 +110,43 @@ CREATE_KEY = _send(
 )
 REVOKE_KEY = _act("DELETE", "revoke_key", "/api/keys/{key}", m.KeyInfo, "accounts", "Revoke a key at once")
 
+# Secrets
+LIST_SECRETS = _get(
+    "list_secrets",
+    "/api/secrets",
+    m.SecretList,
+    "secrets",
+    "One's own secrets and those of projects, without their values",
+    role="member",
+)
+PUT_SECRET = _send(
+    "PUT",
+    "put_secret",
+    "/api/secrets/{name}",
+    m.SecretPut,
+    m.SecretInfo,
+    "secrets",
+    "Set a secret of one's own or of a project; its value is never told again but to a task that names it",
+)
+DELETE_SECRET = _act(
+    "DELETE",
+    "delete_secret",
+    "/api/secrets/{name}",
+    m.SecretInfo,
+    "secrets",
+    "Delete a secret at once; tasks that run keep what they were given",
+    query=m.SecretPlace,
+)
+ROTATE_SECRETS = _act(
+    "POST",
+    "rotate_secrets",
+    "/api/secrets/rotate",
+    m.SecretsRotated,
+    "secrets",
+    "Make a new key and encrypt every secret with it; the older keys are forgotten",
+    role="admin",
+)
+
 # Projects
 LIST_PROJECTS = _get(
     "list_projects",
@@ -367,7 +404,8 @@ GET_QUEUE = _get(
     "/api/queues/{queue}",
     m.QueueEntries,
     "queues",
-    "One queue by id or name, with its entries in order",
+    "One queue by id or name, with a page of its entries in order",
+    query=m.QueuePage,
 )
 EDIT_QUEUE = _send(
     "PATCH", "edit_queue", "/api/queues/{queue}", m.QueueEdit, Queue, "queues", "Pause, rename, policy"

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from taskloom.domain.errors import BadInput, IllegalMove, LeaseLost, NotFound, TaskloomError
 from taskloom.domain.queue import Machine
-from taskloom.domain.task import Task
+from taskloom.domain.task import Task, TaskEdit
+from taskloom.journal.masking import write_masks
 from taskloom.providers.contract import Exit, Launch, NoPlace, NotStarted, Place, Program, Provider
 from taskloom.wire.configuration import FOR_CHILDREN
 from taskloom.wire.messages import Finish, Lease
@@ -41,6 +42,7 @@ from taskloom.worker.lease import LeaseKeeper
 from taskloom.worker.leftovers import kill_leftovers
 from taskloom.worker.record import AttemptFolder
 from taskloom.worker.steps import PrepareFailed, Steps, describe, redact
+from taskloom.worker.values import hidden_values
 from taskloom.worker.workspace import Workspaces
 
 log = logging.getLogger("taskloom.worker")
@@ -113,6 +115,7 @@ class Attempt:
         self._keeper.when_back = console.poke
         async with self._keeper.keeping():
             try:
+                write_masks(folder.journal, hidden_values(self._lease))
                 await console.open()
                 end = await self._work(folder, console)
             except OSError as error:
@@ -180,17 +183,11 @@ class Attempt:
         report = console.report
         steps = Steps(place, report, folder.path)
         given = self._given(folder)
-        execution = self._task.execution
-        async with self._tools.workspaces.prepare(execution, folder.path, steps, given) as prepared:
+        async with self._tools.workspaces.prepare(self._lease, folder.path, steps, given) as prepared:
             self._keeper.phase = "running"
+            if prepared.commit:
+                console.edit(TaskEdit(runtime={"commit": prepared.commit}))
             out, err = console.stream("stdout"), console.stream("stderr")
-            if prepared.setup:
-                report.say("taskloom: running the setup lines")
-                end = await (
-                    await place.start(Launch(prepared.setup, prepared.cwd, prepared.env, out, err))
-                ).wait()
-                if end.code != 0:
-                    raise PrepareFailed(f"the setup lines failed: {describe(end)}")
             report.say(f"taskloom: running {_shown(prepared.argv)}")
             console.poke()  # so that these lines stand before the script's own
             words = LastWords(folder.journal, console.stream("stdout").parent)
@@ -198,6 +195,8 @@ class Attempt:
                 program = await place.start(Launch(prepared.argv, prepared.cwd, prepared.env, out, err))
                 end = await _watched(program, words)
                 status, reason = outcome(end, words.ended())
+                if end.code != 0 and prepared.phase is not None and not prepared.phase.exists():
+                    raise PrepareFailed(f"the setup lines failed: {describe(end)}")
             finally:
                 words.close()
             if end.lost:  # nobody watched over what it started

@@ -19,6 +19,8 @@ from taskloom.domain.variables import wrong_name
 from taskloom.worker import clearml
 from taskloom.worker.steps import PrepareFailed
 
+_BINARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PYTHON = re.compile(r"python[0-9.]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NOT_INHERITED = (
     "TASKLOOM_",
@@ -72,8 +74,19 @@ def build_argv(execution: Execution, workspace: Path, python: Path) -> tuple[str
     if not script.is_file():
         raise PrepareFailed(f"entry point {entry[:200]!r} is not in the workspace (working directory "
                             f"{execution.working_dir!r})")  # fmt: skip
-    return (str(python), entry, *execution.arguments) if not entry.startswith("-") else (
-        str(python), f"./{entry}", *execution.arguments)  # fmt: skip
+    program = binary(execution) or str(python)
+    return (program, entry if not entry.startswith("-") else f"./{entry}", *execution.arguments)
+
+
+def binary(execution: Execution) -> str:
+    """What runs the entry point instead of Python, as ClearML's clients name it: `bash`. Empty: Python does."""
+    told = execution.foreign.get("binary")
+    name = told.strip().rpartition("/")[2] if isinstance(told, str) else ""
+    if not name or _PYTHON.fullmatch(name):
+        return ""
+    if not _BINARY.fullmatch(name):
+        raise PrepareFailed(f"binary {name[:80]!r}: expected the name of a program, such as bash")
+    return name
 
 
 def _words(text: str) -> list[str]:

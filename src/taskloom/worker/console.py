@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from taskloom.domain.task import TaskEdit
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
+from taskloom.wire.records import Edited
 from taskloom.worker.record import AttemptFolder
 from taskloom.worker.steps import Report
 
@@ -47,6 +50,11 @@ class Console:
     @property
     def report(self) -> Report:
         return Report(self.stream("report"))
+
+    def edit(self, edit: TaskEdit) -> None:
+        """What the worker has to tell of the task itself."""
+        assert self._writer is not None
+        self._writer.record(Edited(edit=edit, time=time.time()))
 
     def close(self) -> None:
         """Nothing more is written by the worker."""

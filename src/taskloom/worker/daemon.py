@@ -43,6 +43,7 @@ from taskloom.wire.worker_protocol import (
 )
 from taskloom.worker import machine
 from taskloom.worker.attempt import Tools, recover
+from taskloom.worker.files import Files
 from taskloom.worker.git import Repositories
 from taskloom.worker.leftovers import kill_leftovers
 from taskloom.worker.packages import Environment, Environments, Limits
@@ -227,6 +228,8 @@ class Daemon:
             workspaces=Workspaces(
                 Repositories(cache / "git", tools_environ),
                 Environments(cache / "environments", tools_environ, Limits(count=settings.environments)),
+                Files(cache / "files", client),
+                cache,
                 settings.environ,
                 settings.packages,
                 Environment(Path(sys.executable), None),

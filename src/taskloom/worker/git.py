@@ -3,7 +3,9 @@
 A mirror is fetched only when it lacks the commit, so that a hundred tasks of one commit ask the network once.
 Everything that a task names (URL, commit, branch) is data: addresses have to fit a written list, nothing may
 begin with a dash, `--` stands before them, and git itself is told which protocols it may speak. Credentials
-come from git's own helpers and from the URL; they stay out of every line that is told.
+come from the lease (see `credentials`), from git's own helpers and from the URL; they stay out of every line that is
+told. A mirror that was fetched with a password is for those who have the same one: others do not get its content
+from the cache.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from taskloom.domain.errors import BadInput
 from taskloom.domain.execution import Execution
 from taskloom.domain.repository import check_reference, check_repository, is_commit, without_credentials
+from taskloom.wire.messages import Credential
+from taskloom.worker.credentials import fingerprint, helper_environment
 from taskloom.worker.steps import PrepareFailed, Steps, redact
 
 _REMOTE = "https:http:ssh:git"  # what submodules of a repository from the network may use
@@ -59,17 +63,24 @@ class Repositories:
         self._folder = folder
         self._environ = environ
 
-    async def checkout(self, execution: Execution, target: Path, steps: Steps) -> str:
-        """The commit that the fresh folder `target` now holds, without the task's changes."""
+    async def checkout(
+        self, execution: Execution, target: Path, steps: Steps, credentials: Sequence[Credential] = ()
+    ) -> str:
+        """The commit that the folder `target`, which is not there or empty, now holds, without the task's changes.
+
+        Of a repository of which the execution wants one `directory` without changes, only that is checked out.
+        """
         url = check_url(execution.repository)
-        env = git_environment(self._environ, url)
-        mirror = self._folder / hashlib.sha256(without_credentials(url).encode()).hexdigest()[:40]
+        env = helper_environment(git_environment(self._environ, url), credentials)
+        told = without_credentials(url) + fingerprint(url, credentials)
+        mirror = self._folder / hashlib.sha256(told.encode()).hexdigest()[:40]
+        only = "" if execution.diff.strip() else check_directory(execution.directory)
         mirror.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with locked(mirror.with_suffix(".lock")):
             if not (mirror / "HEAD").exists():
                 await steps.must(("git", "init", "--bare", "--quiet", "."), mirror, env, "git init", echo=False)
             commit = await self._find(execution, url, mirror, steps, env)
-            await self._copy(url, commit, mirror, target, steps, env)
+            await self._copy(url, commit, mirror, target, steps, env, only)
         return commit
 
     async def _find(
@@ -103,7 +114,7 @@ class Repositories:
         return done.output.split()[-1] if done.ok and done.output.strip() else None
 
     async def _copy(
-        self, url: str, commit: str, mirror: Path, target: Path, steps: Steps, env: Mapping[str, str]
+        self, url: str, commit: str, mirror: Path, target: Path, steps: Steps, env: Mapping[str, str], only: str
     ) -> None:
         """A repository of its own with hard links to the mirror's objects: a task may do to it what it likes."""
         clean = without_credentials(url)
@@ -113,6 +124,9 @@ class Repositories:
         await steps.must(
             ("git", "remote", "set-url", "--", "origin", clean), target, env, "the checkout failed", echo=False
         )
+        if only:
+            sparse = ("git", "sparse-checkout", "set", "--cone", "--end-of-options", only)
+            await steps.must(sparse, target, env, f"directory {only!r} cannot be chosen", echo=False)
         steps.report.say(f"taskloom: checking out {commit} of {redact(clean)}")
         checkout = ("git", "checkout", "--quiet", "--force", "--detach", commit)
         await steps.must(checkout, target, env, f"commit {commit} cannot be checked out", echo=False)
@@ -134,6 +148,16 @@ async def apply_changes(diff: str, target: Path, patch: Path, steps: Steps, env:
         raise PrepareFailed(f"the uncommitted changes do not apply to the commit: {why}")
 
 
+def check_directory(text: str) -> str:
+    """A folder of a repository as git names it, empty for all of it; PrepareFailed for what leads elsewhere."""
+    parts = [part for part in text.strip().split("/") if part not in {"", "."}]
+    if ".." in parts or text.strip().startswith("/") or any(ord(c) < 32 or c in '\\*?[]"!' for c in text):
+        raise PrepareFailed(
+            f"directory {text[:80]!r}: expected a folder of the repository, such as examples/first"
+        )
+    return "/".join(parts)
+
+
 def reference(execution: Execution) -> str:
     """The full name of the tag or branch; the repository's default branch when there is neither."""
     for kind, name in (("tags", execution.tag), ("heads", execution.branch)):
@@ -146,8 +170,8 @@ def reference(execution: Execution) -> str:
 
 
 @contextlib.asynccontextmanager
-async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[None]:
-    """Holds a lock between processes; the kernel frees it when this one dies."""
+async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[int]:
+    """Holds a lock between processes; the kernel frees it when nobody has the descriptor open any more."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("ab") as file:
@@ -157,4 +181,4 @@ async def locked(path: Path, *, shared: bool = False) -> AsyncGenerator[None]:
                 break
             except BlockingIOError:
                 await asyncio.sleep(LOCK_SECONDS)
-        yield
+        yield file.fileno()

@@ -20,6 +20,14 @@ _UV_INDEXES = (
     "UV_NO_INDEX",
     "UV_FIND_LINKS",
 )
+_PIP = {
+    "index-url": "PIP_INDEX_URL",
+    "extra-index-url": "PIP_EXTRA_INDEX_URL",
+    "find-links": "PIP_FIND_LINKS",
+    "no-index": "PIP_NO_INDEX",
+    "trusted-host": "PIP_TRUSTED_HOST",
+    "cert": "PIP_CERT",
+}
 _SECTIONS = ("global", "install")
 
 
@@ -45,6 +53,22 @@ def index_settings(environ: Mapping[str, str], home: Path | None = None) -> dict
     if "SSL_CERT_FILE" not in environ and (cert := environ.get("PIP_CERT") or files.get("cert", "")):
         found["SSL_CERT_FILE"] = cert
     return found
+
+
+def child_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a task's own shell lines need to install packages as the machine does, whatever their home folder is."""
+    home = Path(environ.get("HOME") or Path.home())
+    files = pip_files(environ, home)
+    told = {name: value for key, name in _PIP.items() if (value := environ.get(name) or files.get(key, ""))}
+    cache = environ.get("UV_CACHE_DIR") or str(Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "uv")
+    return {
+        **{name: environ[name] for name in (*_UV_INDEXES, "UV_INDEX_STRATEGY", "UV_OFFLINE") if environ.get(name)},
+        **index_settings(environ, home),
+        **told,
+        "UV_CACHE_DIR": cache,
+        "UV_NO_PROGRESS": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
 
 
 def pip_files(environ: Mapping[str, str], home: Path) -> dict[str, str]:

@@ -16,13 +16,16 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from taskloom.wire.messages import Credential
+from taskloom.worker.credentials import fingerprint, helper_environment
 from taskloom.worker.git import locked
 from taskloom.worker.indexes import index_settings
 from taskloom.worker.overlay import NAME, make_overlay, normal_name, requirements
@@ -30,6 +33,7 @@ from taskloom.worker.steps import PrepareFailed, Steps
 
 READY = ".ready"
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_FROM_GIT = re.compile(r"(?:git\+|url = \")(https?://[^\s'\";#]+)")
 _MINOR = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -50,10 +54,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a task's Python is. `folder` None: the worker's own interpreter."""
+    """Where a task's Python is. `folder` None: the worker's own interpreter.
+
+    held: descriptors of the locks that keep it from removal; whoever runs in it keeps them open.
+    """
 
     python: Path
     folder: Path | None
+    held: tuple[int, ...] = ()
 
     def variables(self, path: str) -> dict[str, str]:
         """What makes the environment the active one for a child, and for what the child starts."""
@@ -62,9 +70,11 @@ class Environment:
 
 
 def wanted(packages: str) -> list[str]:
-    """The lines for uv: without taskloom itself, which is linked, and without comments."""
+    """The lines for uv: without taskloom itself, which is linked, and without comments. What goes on in the next line
+    (hashes) stays with its own.
+    """
     kept: list[str] = []
-    for line in packages.splitlines():
+    for line in packages.replace("\\\n", " ").splitlines():
         text = line.strip()
         match = _NAME.match(text)
         if not text or text.startswith("#") or (match and normal_name(match[1]) == NAME):
@@ -73,6 +83,26 @@ def wanted(packages: str) -> list[str]:
             continue
         kept.append(text)
     return kept
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What an environment shall hold.
+
+    packages     text of a requirements.txt; constraints: of a constraints file
+    lock         text of a pylock.toml
+    pip          whether pip shall be there: for environments that a task's own shell lines change
+    own          the worker's own packages can be imported, too
+    """
+
+    packages: str = ""
+    constraints: str = ""
+    lock: str = ""
+    pip: bool = False
+    own: bool = False
+
+    def addresses(self) -> list[str]:
+        """Where packages are fetched from with git by http."""
+        return _FROM_GIT.findall(f"{self.packages}\n{self.lock}")
 
 
 class Environments:
@@ -84,29 +114,34 @@ class Environments:
         self._limits = limits or Limits()
 
     @contextlib.asynccontextmanager
-    async def use(self, packages: str, python: str, steps: Steps) -> AsyncGenerator[Environment]:
+    async def use(
+        self, wish: Wish, python: str, steps: Steps, credentials: Sequence[Credential] = ()
+    ) -> AsyncGenerator[Environment]:
         """An environment with these packages, kept from removal as long as the caller is inside."""
         interpreter = await self._find_python(python, steps)
         same = _minor(interpreter) == sys.version_info[:2]
         overlay = make_overlay(self._folder / "overlays", dependencies=same)
-        lines = wanted(packages) + ([] if same else requirements())
+        lines = wanted(wish.packages) + ([] if same else requirements())
+        wish = msgspec.structs.replace(wish, packages="\n".join(lines))
+        private = sorted({fingerprint(url, credentials) for url in wish.addresses()})
+        told = (lines, wish.lock, wish.constraints, wish.pip, wish.own, private)
         key = hashlib.sha256(
-            repr((lines, interpreter, platform.platform(), str(overlay))).encode("utf-8", "surrogateescape")
+            repr((told, interpreter, platform.platform(), str(overlay))).encode("utf-8", "surrogateescape")
         ).hexdigest()[:40]
         folder, lock = self._folder / key, self._folder / f"{key}.lock"
         built = False
         while True:
-            async with locked(lock, shared=True):
+            async with locked(lock, shared=True) as held:
                 if (folder / READY).exists():
                     os.utime(folder / READY)
                     if not built:
                         steps.report.say(f"taskloom: environment {key[:12]} has these packages already")
                     await self._trim()
-                    yield Environment(folder / "bin" / "python", folder)
+                    yield Environment(folder / "bin" / "python", folder, (held,))
                     return
             async with locked(lock):
                 if not (folder / READY).exists():
-                    await self._build(folder, interpreter[1], lines, overlay, steps)
+                    await self._build(folder, interpreter[1], wish, overlay, steps, credentials)
                     built = True
 
     async def _find_python(self, recorded: str, steps: Steps) -> tuple[str, str]:
@@ -116,34 +151,64 @@ class Environments:
         if not match or match[0] == f"{sys.version_info[0]}.{sys.version_info[1]}":
             return own
         argv = (uv_program(), "python", "find", "--system", "--no-project", match[0])
-        done = await steps.run(argv, self._home(), {**self._uv(), "UV_PYTHON_DOWNLOADS": "never"}, echo=False)
+        done = await steps.run(
+            argv, self._home(), {**self.uv_environment(), "UV_PYTHON_DOWNLOADS": "never"}, echo=False
+        )
         path = done.output.strip().splitlines()[-1] if done.ok and done.output.strip() else ""
         if path and Path(path).is_file():
             return match[0], path
         steps.report.say(f"taskloom: Python {match[0]} is not on this machine; using {own[0]}")
         return own
 
-    async def _build(self, folder: Path, interpreter: str, lines: list[str], overlay: Path, steps: Steps) -> None:
+    async def _build(
+        self,
+        folder: Path,
+        interpreter: str,
+        wish: Wish,
+        overlay: Path,
+        steps: Steps,
+        credentials: Sequence[Credential],
+    ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         uv, began = uv_program(), time.monotonic()
-        steps.report.say(f"taskloom: building an environment of {len(lines)} packages")
+        count = len(wish.packages.splitlines())
+        steps.report.say(
+            f"taskloom: building an environment of {count} packages{' and a lock file' * bool(wish.lock)}"
+        )
         venv = (uv, "venv", "--quiet", "--no-project", "--no-config", "--python", interpreter, str(folder))
-        await steps.must(venv, self._home(), self._uv(), "the environment cannot be made", echo=False)
-        if lines:
-            listed = folder / "requirements.txt"
-            listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            install = (uv, "pip", "install", "--python", str(folder / "bin" / "python"), "-r", str(listed))
-            env = {**self._uv(), "GIT_TERMINAL_PROMPT": "0"}
-            done = await steps.run(install, self._home(), env, shown="uv pip install -r requirements.txt")
+        await steps.must(venv, self._home(), self.uv_environment(), "the environment cannot be made", echo=False)
+        if wish.pip:
+            await self._add_pip(folder, steps)
+        env = {**helper_environment(self.uv_environment(), credentials), "GIT_TERMINAL_PROMPT": "0"}
+        for name, text in (("requirements.txt", wish.packages), ("pylock.toml", wish.lock)):
+            if not text:
+                continue
+            (folder / name).write_text(f"{text}\n", encoding="utf-8", errors="surrogateescape")
+            bound = ()
+            if wish.constraints and name == "requirements.txt":
+                (folder / "constraints.txt").write_text(f"{wish.constraints}\n", encoding="utf-8")
+                bound = ("-c", str(folder / "constraints.txt"))
+            install = (uv, "pip", "install", "--python", str(folder / "bin" / "python"), "-r", str(folder / name))
+            done = await steps.run((*install, *bound), self._home(), env, shown=f"uv pip install -r {name}")
             if not done.ok:
                 raise PrepareFailed(f"the packages cannot be installed: {explain(done.output) or done.complaint}")
         site = next(folder.glob("lib/python*/site-packages"))
-        (site / "taskloom.pth").write_text(f"{overlay}\n", encoding="utf-8")
+        (site / "taskloom.pth").write_text("".join(f"{line}\n" for line in (*own_lines(wish), overlay)))
         fresh = folder / f"{READY}.tmp"
         fresh.write_bytes(msgspec.json.encode(Ready(size=_size(folder), python=interpreter)))
         fresh.replace(folder / READY)
         steps.report.say(f"taskloom: the environment took {time.monotonic() - began:.1f} s")
+
+    async def _add_pip(self, folder: Path, steps: Steps) -> None:
+        """From the wheel that comes with Python, which needs no index; else from where packages come from."""
+        wheels = bundled_pip(folder / "bin" / "python")
+        uv, python = uv_program(), str(folder / "bin" / "python")
+        words = ("--quiet", "--no-deps", "--python", python, str(wheels) if wheels else "pip")
+        env = {**self.uv_environment(), **({"UV_OFFLINE": "1", "UV_NO_INDEX": "1"} if wheels else {})}
+        done = await steps.run((uv, "pip", "install", *words), self._home(), env, echo=False)
+        if not done.ok:
+            steps.report.say(f"taskloom: no pip in the environment ({done.complaint}); `uv pip` is there")
 
     async def _trim(self) -> None:
         """Removes what was not used for longest until the limits hold; what is in use stays."""
@@ -158,9 +223,28 @@ class Environments:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return self._folder
 
-    def _uv(self) -> dict[str, str]:
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def uv_environment(self) -> dict[str, str]:
+        """The variables under which uv is run here."""
         kept = {k: v for k, v in self._environ.items() if k not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
         return {**kept, **index_settings(kept), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def own_lines(wish: Wish) -> list[str]:
+    """What a `.pth` file says so that the worker's own packages are found, those that it links itself, too."""
+    paths = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+    return [f"import site; site.addsitedir({path!r})" for path in paths] if wish.own else []
+
+
+def bundled_pip(python: Path) -> Path | None:
+    """The wheel of pip in the standard library that an environment's interpreter belongs to."""
+    real = python.resolve()
+    folders = [*real.parents[1].glob("lib/python3*/ensurepip/_bundled"), Path("/usr/share/python-wheels")]
+    found = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"), reverse=True)]
+    return found[0] if found else None
 
 
 def explain(output: str) -> str:

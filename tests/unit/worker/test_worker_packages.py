@@ -20,7 +20,7 @@ from taskloom.providers.local import LocalProvider
 from taskloom.worker.indexes import index_settings
 from taskloom.worker.machine import share, visible_gpus
 from taskloom.worker.overlay import make_overlay, needed
-from taskloom.worker.packages import READY, Environment, Environments, Limits, wanted
+from taskloom.worker.packages import READY, Environment, Environments, Limits, Wish, wanted
 from taskloom.worker.steps import PrepareFailed, Report, Steps
 
 WITHOUT_NETWORK = {"UV_OFFLINE": "1", "UV_NO_INDEX": "1"}
@@ -126,7 +126,7 @@ class Bench:
         folder = self.steps_folder / os.urandom(4).hex()
         folder.mkdir()
         steps = Steps(place, Report(folder / "report"), folder)
-        async with self.environments.use(packages, "", steps) as environment:
+        async with self.environments.use(Wish(packages=packages), "", steps) as environment:
             found = inside(environment)
             if asyncio.iscoroutine(found):
                 found = await found
@@ -186,7 +186,7 @@ def test_a_python_that_is_not_here_is_replaced_by_the_workers_own(tmp_path: Path
     async def story() -> str:
         place = await LocalProvider().acquire(Resources())
         steps = Steps(place, Report(tmp_path / "report"), bench.steps_folder)
-        async with bench.environments.use("", "3.2.1", steps) as environment:
+        async with bench.environments.use(Wish(), "3.2.1", steps) as environment:
             assert environment.python.exists()
         return (tmp_path / "report").read_text()
 

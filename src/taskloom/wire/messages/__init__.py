@@ -64,7 +64,14 @@ from taskloom.wire.messages.queues import (
     WorkerList,
     WorkerRegister,
 )
-from taskloom.wire.messages.secrets import SecretInfo, SecretList, SecretPlace, SecretPut, SecretScope
+from taskloom.wire.messages.secrets import (
+    SecretInfo,
+    SecretList,
+    SecretPlace,
+    SecretPut,
+    SecretScope,
+    SecretsRotated,
+)
 from taskloom.wire.messages.tasks import (
     Comparison,
     Condition,
@@ -152,6 +159,7 @@ __all__ = [
     "SecretPlace",
     "SecretPut",
     "SecretScope",
+    "SecretsRotated",
     "SeriesList",
     "ServerInfo",
     "TaskClone",

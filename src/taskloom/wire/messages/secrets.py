@@ -47,3 +47,9 @@ class SecretInfo(Answer, frozen=True, kw_only=True):
 
 class SecretList(Answer, frozen=True, kw_only=True):
     secrets: list[SecretInfo]
+
+
+class SecretsRotated(Answer, frozen=True, kw_only=True):
+    """How many values were encrypted anew, with the key that was made for it."""
+
+    secrets: int

@@ -1,0 +1,1 @@
+"""Secrets: values that tasks may use and nobody reads."""
