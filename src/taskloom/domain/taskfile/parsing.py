@@ -23,7 +23,7 @@ from taskloom.domain.taskfile.values import Schemas, convert, defaults, nearest
 from taskloom.domain.variables import wrong_name
 
 FILE_NAME = "task.yaml"
-MAX_COMBINATIONS = 1000
+MAX_COMBINATIONS = 10_000
 REMOTE = "REMOTE"  # the type that Transformer Lab's command writes
 FOREIGN = "task.yaml"  # key in `Execution.foreign` of what is kept and not used
 
