@@ -68,6 +68,18 @@ def test_the_exit_code_of_a_followed_run_is_that_of_its_end(field: Any, tmp_path
     assert "never" not in unready.stdout
 
 
+def test_a_task_file_may_call_a_tag_its_branch(field: Any, repository: Path, git: Any, tmp_path: Path) -> None:
+    git(repository, "tag", "v1")
+    (repository / "train.py").write_text("print('second')\n")
+    git(repository, "commit", "--quiet", "--all", "--message", "second")
+    (tmp_path / "task.yaml").write_text(
+        f"name: of a tag\nrun: python train.py\ngit_repo: {repository.as_uri()}\ngit_repo_branch: v1\n"
+    )
+    field.worker("w1")
+    ran = taskloom(field, "run", str(tmp_path / "task.yaml"), "--follow")
+    assert (ran.returncode, "first\n" in ran.stdout, "second" in ran.stdout) == (0, True, False), ran.stderr
+
+
 def test_secrets_reach_the_run_and_no_console(field: Any) -> None:
     field.worker("w1")
     missing = taskloom(field, "run", str(ROOM / "secrets"))
