@@ -61,12 +61,6 @@ class Console:
     def report(self) -> Report:
         return Report(self.stream("report"))
 
-    @property
-    def writer(self) -> Writer:
-        """The worker's own journal of the attempt."""
-        assert self._writer is not None
-        return self._writer
-
     def edit(self, edit: TaskEdit) -> None:
         """What the worker has to tell of the task itself."""
         self.writer.record(Edited(edit=edit, time=time.time()))

@@ -270,6 +270,8 @@ class QueueService:
         now = self._clock()
         if wanted.priority is not None:
             check_priority(wanted.priority)
+        found = await self._db.read(lambda tx: moves.known(tx, task_id))
+        await asyncio.to_thread(check_values, found.task)
 
         def work(tx: Connection) -> Changed:
             queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
