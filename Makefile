@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-postgres test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-scripts test-postgres test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make demo           run the main job once, from nothing to two finished tasks"
 	@echo "make test           the everyday tests"
+	@echo "make test-scripts   scripts of the everyday frameworks, recorded, cloned, edited, run by a worker"
 	@echo "make test-postgres  the store contracts against a real PostgreSQL"
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
@@ -27,7 +28,10 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not frameworks and not lab"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not lab"
+
+test-scripts: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks" tests/frameworks
 
 test-postgres: $(STAMP)
 	tests/postgres.sh $(BIN)/python -m pytest -m postgres
@@ -82,7 +86,7 @@ $(LAB_STAMP): requirements/lab.txt
 test-lab: $(STAMP) $(LAB_STAMP)
 	TASKLOOM_TEST_LAB=$(CURDIR)/$(LAB_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m lab
 
-test-all: test test-postgres test-clearml test-frameworks test-lab
+test-all: test test-scripts test-postgres test-clearml test-frameworks test-lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """Writes api.md from the table of operations, commands.md from the command line itself, clearml-calls.md,
-frameworks.md from the declarations of the bindings, examples.md from what the examples say of themselves.
+frameworks.md from the declarations of the bindings, examples.md from what the examples say of themselves,
+task-yaml.schema.json from the declaration of the task file's fields.
 
 `make docs` runs it; a test compares what it would write with what is committed.
 """
@@ -19,6 +20,8 @@ import click
 import msgspec
 import typer
 
+from taskloom.domain.taskfile import parse
+from taskloom.domain.taskfile.schema import json_schema
 from taskloom.sdk.binding import Binding
 from taskloom.sdk.frameworks import BINDINGS
 from taskloom.wire.operations import OPERATIONS, Operation
@@ -169,6 +172,9 @@ def examples() -> str:
         lines += ["", f"## {words[0].upper()}{words[1:]}", ""]
         for script in sorted(path for path in room.iterdir() if path.suffix in {".py", ".ipynb"}):
             lines.append(f"- [{script.name}](../examples/{room.name}/{script.name}): {_said(script)}")
+        for file in sorted(room.glob("*/task.yaml")):
+            place = f"{room.name}/{file.parent.name}"
+            lines.append(f"- [{file.parent.name}](../examples/{place}/task.yaml): {_described(file)}")
     return "\n".join(lines) + "\n"
 
 
@@ -181,12 +187,23 @@ def _said(script: Path) -> str:
     return " ".join(words.split("\n\n")[0].split())
 
 
+def _described(file: Path) -> str:
+    """What a task file says that it shows."""
+    return " ".join(parse(file.read_text("utf-8"), str(file)).description.split())
+
+
+def task_schema() -> str:
+    """The JSON Schema of task files, for editors."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES = {
     "api.md": api,
     "commands.md": commands,
     "clearml-calls.md": clearml_calls,
     "frameworks.md": frameworks,
     "examples.md": examples,
+    "task-yaml.schema.json": task_schema,
 }
 
 

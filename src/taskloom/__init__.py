@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from taskloom.domain.task import TaskType
     from taskloom.domain.task import TaskType as TaskTypes
     from taskloom.sdk.artifacts import Artifact
+    from taskloom.sdk.config import get_config, get_secret
     from taskloom.sdk.models import InputModel, Model, OutputModel
     from taskloom.sdk.reports.logger import Logger
     from taskloom.sdk.task import Task
@@ -34,6 +35,8 @@ __all__ = [
     "TaskTypes",
     "TaskloomError",
     "__version__",
+    "get_config",
+    "get_secret",
 ]
 
 _PLACES = {
@@ -46,6 +49,8 @@ _PLACES = {
     "TaskType": ("taskloom.domain.task", "TaskType"),
     "TaskTypes": ("taskloom.domain.task", "TaskType"),
     "TaskloomError": ("taskloom.domain.errors", "TaskloomError"),
+    "get_config": ("taskloom.sdk.config", "get_config"),
+    "get_secret": ("taskloom.sdk.config", "get_secret"),
 }
 
 

@@ -133,11 +133,11 @@ def test_every_sign_of_life_renews_the_lease(rig: Rig, sign: str) -> None:
 
 
 def test_hearing_much_writes_little(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskloom.server.queues import store
+    from taskloom.server.queues import lease_store
 
     task, renewed = rig.pulled(), []
-    real = store.renew_lease
-    monkeypatch.setattr(store, "renew_lease", lambda *args: renewed.append(1) or real(*args))
+    real = lease_store.renew_lease
+    monkeypatch.setattr(lease_store, "renew_lease", lambda *args: renewed.append(1) or real(*args))
     for _ in range(100):
         rig.hear(task)
         rig.clock.advance(0.1)  # ten seconds in all

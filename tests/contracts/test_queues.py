@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.contracts.queue_rig import LEASE, Rig
 
 from taskloom.domain.errors import BadInput, Conflict, Forbidden, IllegalMove, LeaseLost, NotFound, Unauthorized
-from taskloom.domain.execution import Execution
-from taskloom.domain.queue import Machine, Waiting
 from taskloom.domain.status import Status
-from taskloom.domain.task import Task
-from taskloom.server.queues.service import QueueService
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
-from taskloom.wire.messages import Lease
 from taskloom.wire.worker_protocol import STOPPING, WORKER_LOST
-
-LEASE = 30.0
-
-
-class Rig:
-    """A house with short words for what the tests do."""
-
-    def __init__(self, house: Any, clock: Any) -> None:
-        self.house, self.clock = house, clock
-
-    @property
-    def client(self) -> Any:
-        return self.house.client
-
-    def task(self, name: str = "a task") -> str:
-        create = m.TaskCreate(name=name, project="queue tests", execution=Execution(command=("true",)))
-        return self.client.call(op.CREATE_TASK, create).id
-
-    def enqueue(self, name: str = "a task", queue: str = "") -> str:
-        task = self.task(name)
-        self.client.call(op.ENQUEUE_TASK, m.Enqueue(queue=queue, create=True), task=task)
-        return task
-
-    def get(self, task: str) -> Task:
-        return self.client.call(op.GET_TASK, task=task)
-
-    def register(self, worker: str = "w1", queues: tuple[str, ...] = ("default",), slots: int = 1) -> None:
-        body = m.WorkerRegister(
-            id=worker, name=worker, queues=queues, slots=slots, machine=Machine(host="here"), version="0",
-            create_queues=True,
-        )  # fmt: skip
-        self.client.call(op.REGISTER_WORKER, body)
-
-    def ask(self, worker: str = "w1", queues: tuple[str, ...] = ("default",), wait: float = 0.0) -> Lease | None:
-        claim = m.Claim(worker=worker, queues=queues, lease=LEASE, wait=wait)
-        return self.client.call(op.CLAIM_TASK, claim).lease
-
-    def claim(self, worker: str = "w1", queues: tuple[str, ...] = ("default",)) -> Lease:
-        lease = self.ask(worker, queues)
-        assert lease is not None
-        return lease
-
-    def renew(self, lease: Lease) -> m.Renewed:
-        return self.client.call(op.RENEW_LEASE, m.Renew(phase="running"), token=lease.token)
-
-    def finish(self, lease: Lease, outcome: Any = "completed", **more: Any) -> Task:
-        return self.client.call(op.FINISH_LEASE, m.Finish(outcome=outcome, **more), token=lease.token)
-
-    def abort(self, task: str, **more: Any) -> Task:
-        return self.client.call(op.ABORT_TASK, m.MoveRequest(**more), task=task)
-
-    def sweep(self) -> None:
-        """What the sweeper does at its next turn, now."""
-        services = self.house.listener.house._services
-        asyncio.run(next(s for s in services if isinstance(s, QueueService)).sweep())
-
-    def order(self, queue: str = "default") -> list[str]:
-        return [entry.task for entry in self.client.call(op.GET_QUEUE, queue=queue).entries]
-
-    def waiting(self, task: str) -> Waiting:
-        return self.client.call(op.WAITING, task=task)
 
 
 @pytest.fixture
@@ -455,7 +389,7 @@ def test_why_a_task_waits_is_told(rig: Rig) -> None:
     told = rig.waiting(second)
     assert (told.queue, told.position, told.ahead) == ("default", 2, 1)
     assert told.reason == "no worker serves queue default; 1 task is ahead"
-    rig.register("w1")
+    rig.register("w1", slots=1)
     assert rig.waiting(first).reason == "next in line; 1 slot is free"
     assert rig.waiting(third).reason == "2 tasks are ahead; 1 slot is free"
     rig.claim("w1")

@@ -47,7 +47,9 @@ def service(house: House) -> SecretService:
 
 def given(house: House, *names: str, user: str = "admin", project: str = "vision") -> dict[str, str]:
     secrets = service(house)
-    return house.listener.house.main.read_now(lambda tx: secrets.for_lease(tx, names, user, project)[0])
+    return house.listener.house.main.read_now(
+        lambda tx: secrets.for_lease(tx, names, user, project, Execution())[0]
+    )
 
 
 def credentials(house: House, execution: Execution, user: str = "admin", project: str = "vision") -> Any:

@@ -1,7 +1,7 @@
 """Real frameworks in scripts as their users write them: run as processes, read back from a real server, cloned,
 edited, and run again by a real worker.
 
-The everyday frameworks are installed beside the tests. The heavy ones live in an environment of their own, whose
+The everyday frameworks are installed beside the tests (`make test-scripts`). The heavy ones live in an environment of their own, whose
 Python `TASKLOOM_TEST_FRAMEWORKS` names (`make test-frameworks`); their tests bear the marker `frameworks`.
 """
 
@@ -26,6 +26,14 @@ from taskloom.wire import operations as ops
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = "TASKLOOM_TEST_FRAMEWORKS"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that stands here runs whole scripts, one after another: a target of its own."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker("scripts")
 
 
 class Bench(Stage):

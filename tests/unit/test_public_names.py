@@ -30,6 +30,8 @@ def test_every_name_of_the_package_is_there_and_no_other_is_promised() -> None:
         "TaskTypes",
         "TaskloomError",
         "__version__",
+        "get_config",
+        "get_secret",
     ]
     assert [name for name in taskloom.__all__ if not hasattr(taskloom, name)] == []
     assert dir(taskloom) == sorted(taskloom.__all__)

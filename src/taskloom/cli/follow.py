@@ -73,6 +73,16 @@ def show_logs(
             raise typer.Exit(_report_end(ended, quiet=json))
 
 
+def follow_task(client: Client, task: str, *, json: bool) -> int:
+    """The console until the task ends; the exit code that tells how."""
+    printer = _ConsolePrinter(json, None)
+    try:
+        ended = _read_to_end(client, task, printer, 0, follow=True)
+    finally:
+        printer.close()
+    return _report_end(ended, quiet=json)
+
+
 def wait_for_task(
     task: TaskReference,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait; 0 without end.")] = 0.0,

@@ -71,18 +71,21 @@ def enqueue_task(
     task: TaskReference,
     queue: Annotated[str, typer.Option("--queue", "-q", help="Name or id; by default 'default'.")] = "",
     create: Annotated[bool, typer.Option("--create-queue", help="Make the queue when it is not there.")] = False,
+    priority: Annotated[
+        int | None,
+        typer.Option("--priority", "-p", min=-1000, max=1000, help="Higher goes first; else the task's own."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Put a draft into a queue, where a worker finds it."""
     with connect.server() as client:
-        pending = client.call(
-            op.ENQUEUE_TASK, m.Enqueue(queue=queue, create=create), task=connect.task_id(client, task)
-        )
+        body = m.Enqueue(queue=queue, create=create, priority=priority)
+        pending = client.call(op.ENQUEUE_TASK, body, task=connect.task_id(client, task))
         if json:
             print_json(pending)
             return
         say(f"{short(pending.id)} {pending.name}: {pending.status.value} in queue {pending.queue_name or queue}")
-        if pending.status is Status.PENDING:
+        if pending.status is Status.PENDING or pending.execution.sweep is not None:
             hint(client.call(op.WAITING, task=pending.id).reason)
 
 

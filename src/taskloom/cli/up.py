@@ -3,7 +3,8 @@
 Order of a start: the server, until it says where it listens; then the worker; then journals that wait on this
 machine from earlier runs. A child that dies is started again after a pause that grows; the server keeps its
 port, so that scripts and workers find it again. Order of a stop: the worker first, so that its tasks are given
-back, then the server. Children do not outlive this process, however it ends. What they do is in their rooms.
+back, then the server. Children do not outlive this process, however it ends; tasks that run do when it was SIGTERM, and
+the next `taskloom up` goes on with them. What they do is in their rooms.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def up(
     slots: Annotated[int, typer.Option(help="Tasks that the worker runs at the same time.")] = 1,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start the server only.")] = False,
 ) -> int:
-    """Start a server and a worker on this machine, until Ctrl-C or SIGTERM."""
+    """Start a server and a worker on this machine, until Ctrl-C or SIGTERM; after SIGTERM tasks that run go on."""
     folder = (data.expanduser().absolute() if data else None) or data_folder()
     words = [f"--queue={name}" for name in queue or ["default"]] + [f"--slots={slots}"]
     return asyncio.run(Supervisor(folder, host, port, None if no_worker else words).run())
@@ -92,12 +93,12 @@ class Child:
             pass
         return await self.process.wait()
 
-    async def stop(self) -> None:
-        """SIGTERM, and after a long while SIGKILL."""
+    async def stop(self, number: int) -> None:
+        """The signal that we were stopped with, and after a long while SIGKILL."""
         if self.process is None or self.process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+            self.process.send_signal(number)
         try:
             await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
         except TimeoutError:
@@ -112,7 +113,7 @@ class Supervisor:
     def __init__(self, data: Path, host: str, port: int, worker: list[str] | None) -> None:
         self._data, self._host, self._port, self._worker_words = data, host, port, worker
         self._asked = asyncio.Event()
-        self._code = 0
+        self._code, self._signal = 0, signal.SIGTERM
         self._environ = {k: v for k, v in os.environ.items() if k not in {ENV_URL, ENV_API_KEY}}
         self._environ[ENV_DATA] = str(data)
         self._children: list[Child] = []
@@ -133,7 +134,8 @@ class Supervisor:
             await self._stop([starting, asked])
         return self._code
 
-    def _ask(self, number: int) -> None:
+    def _ask(self, number: signal.Signals) -> None:
+        self._signal = number
         self._code = 130 if number == signal.SIGINT else 0
         self._asked.set()
 
@@ -175,7 +177,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*others, *self._tasks, return_exceptions=True)
         for child in reversed(self._children):
-            await child.stop()
+            await child.stop(self._signal)
 
     def _server_words(self) -> list[str]:
         place = ["--data", str(self._data), "--host", self._host, "--port", str(self._port)]

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -27,6 +27,9 @@ def worker(
         list[str] | None, typer.Option(help="Queue to serve; repeat for more, first comes first.")
     ] = None,
     slots: Annotated[int, typer.Option(help="Tasks that may run at the same time.")] = 1,
+    services: Annotated[
+        int, typer.Option(help="Instead of slots: so many light tasks at the same time, none of them with a GPU.")
+    ] = 0,
     lease: Annotated[
         float, typer.Option(help="Seconds without a sign of life after which a task goes to another worker.")
     ] = DEFAULT_LEASE,
@@ -38,12 +41,29 @@ def worker(
     drain_timeout: Annotated[
         float, typer.Option(help="Seconds that running tasks get when the worker is told to stop.")
     ] = 0.0,
+    leave: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that tasks go on after a SIGTERM, for the next start to adopt; 0 gives them back."
+        ),
+    ] = 600.0,
+    containers: Annotated[
+        str, typer.Option(help="What runs tasks with an image: auto (podman or docker), podman, docker, none.")
+    ] = "auto",
+    allow_mount: Annotated[
+        list[Path] | None, typer.Option(help="Folder below which containers may see everything; repeat for more.")
+    ] = None,
+    allow_container_arguments: Annotated[
+        bool,
+        typer.Option("--allow-container-arguments", help="Pass on every image argument: tasks own the machine."),
+    ] = False,
     packages: Annotated[
         str, typer.Option(help="build: an environment for each task's packages. reuse: the worker's own.")
     ] = "build",
     environments: Annotated[int, typer.Option(help="Built environments to keep.")] = 20,
 ) -> int:
     """Run tasks from queues in the foreground until SIGTERM or Ctrl-C."""
+    from taskloom.providers.container_arguments import Rules
     from taskloom.worker.daemon import Daemon, WorkerSettings
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -53,6 +73,10 @@ def worker(
         check_settings()
     if packages not in {"build", "reuse"}:
         raise typer.BadParameter(f"packages {packages!r}: expected build or reuse")
+    if containers not in {"auto", "podman", "docker", "none"}:
+        raise typer.BadParameter(f"containers {containers!r}: expected auto, podman, docker or none")
+    if services and slots != 1:
+        raise typer.BadParameter("services and slots: expected one of them")
     address = find_address()
     if address is None:
         raise ServerAway(NO_SERVER)
@@ -60,12 +84,16 @@ def worker(
         data=data_folder(),
         address=address,
         queues=tuple(dict.fromkeys(queue or ["default"])),
-        slots=slots,
+        slots=services or slots,
+        services=services != 0,
         lease=lease,
         name=name,
         grace=grace,
         drain_timeout=drain_timeout,
-        packages=cast("Literal['build', 'reuse']", packages),
+        leave=leave,
+        containers=cast("Any", containers),
+        rules=Rules(tuple(path.expanduser().absolute() for path in allow_mount or ()), allow_container_arguments),
+        packages=cast("Any", packages),
         environments=environments,
     )
 

@@ -64,6 +64,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     diff         unified diff against `commit`; without a repository the whole script
     packages     text of a requirements.txt; `#` lines carry origins that pip cannot express
     python       version that recorded the task, such as `3.11.7`
+    function     name of a function of the script that is the task's whole work; see `sdk.handover`
     arguments    argv of the entry point, for tasks whose arguments are not read from the section `Args`
     command      argv that replaces entry_point altogether; empty for ordinary scripts
     run          shell text that replaces both: what a task.yaml runs, in a home folder of its own. The repository lies
@@ -95,6 +96,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     diff: str = ""
     packages: str = ""
     python: str = ""
+    function: str = ""
     arguments: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     run: str = ""

@@ -85,14 +85,28 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_use: float = 0.0
 
 
+class Reserved(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the tasks of a worker asked for, all together. gpus: by their place in `Machine.gpus`."""
+
+    cpus: float = 0.0
+    memory: int = 0
+    disk: int = 0
+    gpus: tuple[int, ...] = ()
+
+
 class WorkerInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One worker as the server knows it. `alive`: heard of within two lease periods."""
+    """One worker as the server knows it. `alive`: heard of within two lease periods.
+
+    phases: of its tasks, in their order: preparing, setup, running, uploading.
+    """
 
     id: str
     name: str
     queues: tuple[str, ...] = ()
     slots: int = 1
     tasks: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+    reserved: Reserved = Reserved()
     machine: Machine = Machine()
     version: str = ""
     user: str = ""

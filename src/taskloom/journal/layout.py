@@ -10,6 +10,8 @@
     <data>/journal/<task>/ship.lock, shipper.log  one shipper a task, and what it had to say
     <data>/journal/<task>/fallbacks.json          what a storage destination refused (`Fallbacks`)
     <data>/journal/<task>/uploading.json          how far uploads are, while they last (`Uploading`)
+    <data>/journal/<task>/held                    journals under a lease stay although they are delivered: its
+                                                  worker has yet to read them
     <data>/journal/<task>/elsewhere.json          the task that it became, when its own was not to be run over
     <data>/journal/<task>/masks.json              secrets that are hidden in what is shipped, see `masking`
 
@@ -47,6 +49,7 @@ FALLBACKS_FILE = "fallbacks.json"
 UPLOADING_FILE = "uploading.json"
 ELSEWHERE_FILE = "elsewhere.json"
 MASKS_FILE = "masks.json"
+HELD_FILE = "held"
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr", "report")
 
 Stream = Literal["stdout", "stderr", "report"]

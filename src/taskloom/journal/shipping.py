@@ -203,8 +203,11 @@ class Shipping:
 
     def clean(self) -> bool:
         """Remove the folders of dead writers that are acknowledged; True when the task's folder is gone."""
+        held = (self.folder / layout.HELD_FILE).exists()
         for reader in self.readers():
             if layout.read_marks(reader.folder).refused or not acknowledged(reader) or reader.alive():
+                continue
+            if held and reader.meta.role == "main" and reader.meta.lease:
                 continue
             # Once more: it may have written, or died without a word, between the first look and the last.
             if acknowledged(reader) and not _lacks_end(reader):
@@ -220,6 +223,7 @@ class Shipping:
             layout.FALLBACKS_FILE,
             layout.UPLOADING_FILE,
             layout.MASKS_FILE,
+            layout.HELD_FILE,
             layout.SHIP_LOCK_FILE,
         ):
             (self.folder / name).unlink(missing_ok=True)

@@ -156,6 +156,11 @@ class Writer:
         self._start(msgspec.structs.replace(self.meta, **changes))
 
     @property
+    def lock(self) -> int:
+        """The descriptor that says that the writer lives; a process that inherits it keeps the writer alive."""
+        return self._lock_fd
+
+    @property
     def journals(self) -> list[Writer]:
         """This one and those beside it."""
         return [self, *self._beside.values()]

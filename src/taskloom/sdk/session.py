@@ -132,6 +132,7 @@ class Session:
         self.offline = is_offline()
         self.closed = False
         self.before_end: Callable[[], None] | None = None
+        self.functions: set[str] = set()  # names of the function tasks that it made
         self.loaded_models = False  # which ones, only the server knows
         self.stdout_recorded = False  # by a tee here, or by the worker that started this process
         self.owner = identity.role == "main"
@@ -320,6 +321,12 @@ class Session:
         shipped = not self.offline and self.delivery.wait(self.writer, timeout, while_moving=while_moving)
         self.tell_fallbacks()
         return shipped
+
+    def wait_captured(self, timeout: float) -> bool:
+        """Whether code and packages are recorded."""
+        if self._capture is not None:
+            self._capture.join(timeout)
+        return self._capture is None or not self._capture.is_alive()
 
     def settle(self, timeout: float) -> None:
         """Have everything recorded that is still being found out, such as which models were loaded."""

@@ -19,7 +19,7 @@ from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import check_name, check_project
 from taskloom.domain.task import TaskType
-from taskloom.sdk import query, start
+from taskloom.sdk import handover, query, start
 from taskloom.sdk.document import destination_of_user
 from taskloom.sdk.ending import Outcome
 from taskloom.sdk.frameworks import Switches
@@ -482,7 +482,7 @@ class Task(TaskModels):
     ) -> Task | None:
         """End the run here and let a worker run the task (or, with `clone`, a copy of it); under a worker nothing.
 
-        The task has to reach the server first; TaskloomError when it does not within the closing time.
+        The task has to reach the server first; TaskloomError when it does not within a minute.
         """
         session = self._recorder
         if not isinstance(session, Session) or session.identity.hosted:
@@ -490,19 +490,42 @@ class Task(TaskModels):
         self.flush()
         queued: Task
         if clone:
+            handover.arrived(session)
             queued = Task.enqueue(Task.clone(self), queue_name=queue_name)
             session.close()
         else:
-            session.close(Outcome("aborted", "handed over to a worker (execute_remotely)"))
-            if not session.wait_shipped(start.REMOTE_WAIT):
-                raise TaskloomError(f"task {self.id} has not reached the server; it cannot be queued yet")
-            _client().call(RESET_TASK, MoveRequest(), task=self.id)
+            handover.leave(session, _client())
             queued = Task.enqueue(self.id, queue_name=queue_name)
         if exit_process:
             sys.stdout.flush()
             sys.stderr.flush()
             sys.exit(0)
         return queued
+
+    def create_function_task(
+        self,
+        func: Callable[..., Any],
+        func_name: str | None = None,
+        task_name: str | None = None,
+        **kwargs: Any,
+    ) -> Task:
+        """A draft that runs one function of this script on a worker; enqueue it with `Task.enqueue`.
+
+        func: called there with `kwargs`, which stand in the section `Function` of the task's parameters and can be
+            edited: text, numbers, bools, None, and lists, tuples and dictionaries of them
+        func_name: what tells it from the script's other function tasks; by default its module and name
+        task_name: by default the name of this task and of the function
+
+        The worker runs this same script, which ends at this call after the function. BadInput for arguments that
+        the function or a parameter cannot take; TaskloomError when the task does not reach the server.
+        """
+        session = self._recorder
+        if not isinstance(session, Session):
+            raise BadInput("create_function_task: expected the task that this script runs (Task.init)")
+        if handover.is_function_run(session, func, func_name):
+            self._read_connected()
+            handover.run_function(session, func, kwargs)
+        return Task.get_task(handover.create_function_task(_client(), session, func, func_name, task_name, kwargs))
 
     # --- artifacts ----------------------------------------------------------------------------------------
 

@@ -94,8 +94,8 @@ class House:
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
         tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
-        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks)
         secrets = SecretService(self.main, clock, projects, Vault(settings.folder / KEYS_FILE))
+        queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, secrets)
         self._services += [artifacts, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)

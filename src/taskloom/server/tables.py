@@ -60,7 +60,7 @@ keys = Table(
     Column("last_used", Double, nullable=False, default=0.0),
     Column("expires", Double, nullable=False, default=0.0),  # 0 never
     Column("revoked", Boolean, nullable=False, default=False),
-    Column("lease", String(64), nullable=False, default=""),  # the attempt that it was made for
+    Column("lease", String(64), nullable=False, default="", index=True),  # the attempt that it was made for
 )
 
 # --- projects ---------------------------------------------------------------------------------------------
@@ -129,6 +129,9 @@ tasks = Table(
     Column("worker", Text, nullable=False, default=""),
     Column("attempt", Integer, nullable=False, default=0),
     Column("lease", String(64)),  # token of the attempt that runs now
+    Column(
+        "files", String(64), nullable=False, default=""
+    ),  # digest that its execution names; the document's word
     Column("tags", LargeBinary, nullable=False),  # msgpack list; task_tags is its index
     Column("system_tags", LargeBinary, nullable=False),
     Column("document", LargeBinary, nullable=False),  # msgpack: execution, parameters, configuration, ...
@@ -139,6 +142,7 @@ tasks = Table(
     Index("ix_tasks_status", "status", "last_update"),
     Index("ix_tasks_name", "name"),
     Index("ix_tasks_parent", "parent"),
+    Index("ix_tasks_files", "files"),
 )
 
 task_tags = Table(
@@ -319,18 +323,43 @@ queues = Table(
     Column("paused", Boolean, nullable=False, default=False),
     Column("on_lost", Text, nullable=False, default="requeue"),
     Column("max_attempts", Integer, nullable=False, default=3),
+    Column("max_running", Integer, nullable=False, default=0),
+    Column("max_running_per_user", Integer, nullable=False, default=0),
+    Column("max_waiting_per_user", Integer, nullable=False, default=0),
+    Column("hold_after", Double, nullable=False, default=300.0),
     Column("created", Double, nullable=False),
 )
 
+# What waits, by (hand, band, fair share, rank): see queues.order. A lane holds what one user has waiting of one shape
+# (what it wants of a machine); a claim looks at the first entry of each lane only, by the first index.
 entries = Table(
     "entries",
     main,
     Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("queue_id", String(32), ForeignKey("queues.id"), nullable=False),
-    Column("rank", Double, nullable=False),  # order inside the queue; the lowest goes first
+    Column("hand", Integer, nullable=False, default=0),  # -1 in front and 1 behind by somebody's hand
+    Column(
+        "band", Integer, nullable=False, default=0
+    ),  # the priority with its sign changed; 0 for those of a hand
+    Column("lane", Text, nullable=False, default=""),  # the user, a line break, the shape
+    Column("rank", Double, nullable=False),  # order of coming, or the one given by hand; the lowest goes first
+    Column("priority", Integer, nullable=False, default=0),
     Column("user", Text, nullable=False, default=""),
     Column("enqueued", Double, nullable=False),
+    Column("not_before", Double, nullable=False, default=0.0),  # a pause after a failed attempt
+    Column("hold", String(256), nullable=False, default=""),  # id of the worker that keeps free for it
+    Index("ix_entries_lanes", "queue_id", "hand", "band", "lane", "rank", "task_id"),
     Index("ix_entries_order", "queue_id", "rank"),
+)
+
+# The tasks of a sweep that has not ended, by the task whose combinations they are.
+sweeps = Table(
+    "sweeps",
+    main,
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("sweep_id", String(32), nullable=False),
+    Column("open", Boolean, nullable=False, default=True),  # it was not seen to end yet
+    Index("ix_sweeps_open", "sweep_id", "open"),
 )
 
 workers = Table(
@@ -355,18 +384,32 @@ leases = Table(
     main,
     Column("token", String(64), primary_key=True),
     Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("worker_id", String(256), nullable=False, index=True),
+    Column("worker_id", String(256), nullable=False),
     Column("queue_id", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("user", Text, nullable=False, default=""),
+    Column("shape", Text, nullable=False, default=""),  # what it wants of the machine, and so reserves there
+    Column("gpus", LargeBinary),  # msgpack list of indexes; null: nothing was said about GPUs
+    Column("preemptible", Boolean, nullable=False, default=False),
+    # Its place in the queue, where it waits again when the attempt ends too early.
+    Column("priority", Integer, nullable=False, default=0),
+    Column("hand", Integer, nullable=False, default=0),
+    Column("rank", Double, nullable=False, default=0.0),
+    Column("enqueued", Double, nullable=False, default=0.0),
     Column("seconds", Double, nullable=False),
     Column("expires", Double, nullable=False),
     Column("phase", Text, nullable=False, default=""),
     Column("stop", Boolean, nullable=False, default=False),
     Column("stop_reason", Text, nullable=False, default=""),
+    Column("give_back", Boolean, nullable=False, default=False),  # the stop is for a task of higher priority
     Column("said", Text, nullable=False, default=""),  # the end that the script, or somebody else, told for it
     Column("outcome", Text, nullable=False, default=""),  # empty while it is open
+    Column("cause", Text, nullable=False, default=""),  # of a try that failed: lost, preempted or failed
     Column("created", Double, nullable=False),
-    Index("ix_leases_open", "outcome", "expires"),  # the few open ones among all that ever were
+    # The few open ones among all that ever were: of all, of a queue by users, of a worker.
+    Index("ix_leases_open", "outcome", "expires"),
+    Index("ix_leases_queue", "queue_id", "outcome", "user"),
+    Index("ix_leases_worker", "worker_id", "outcome"),
 )
 
 # --- telemetry --------------------------------------------------------------------------------------------

@@ -404,7 +404,8 @@ GET_QUEUE = _get(
     "/api/queues/{queue}",
     m.QueueEntries,
     "queues",
-    "One queue by id or name, with its entries in order",
+    "One queue by id or name, with a page of its entries in order",
+    query=m.QueuePage,
 )
 EDIT_QUEUE = _send(
     "PATCH", "edit_queue", "/api/queues/{queue}", m.QueueEdit, Queue, "queues", "Pause, rename, policy"

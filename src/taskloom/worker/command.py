@@ -15,13 +15,10 @@ from pathlib import Path
 import msgspec
 
 from taskloom.domain.execution import Execution
+from taskloom.domain.variables import wrong_name
 from taskloom.worker import clearml
 from taskloom.worker.steps import PrepareFailed
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
-_REFUSED = ("LD_", "DYLD_", "PYTHON", "GIT_", "TASKLOOM_")
-_REFUSED_WHOLE = frozenset({"BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "IFS"})
-_ALLOWED = frozenset({"PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONFAULTHANDLER"})
 _BINARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PYTHON = re.compile(r"python[0-9.]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -102,14 +99,10 @@ def _words(text: str) -> list[str]:
 def check_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """The task's variables; PrepareFailed names the first one that may not be set."""
     for name, value in variables.items():
-        if not _NAME.fullmatch(name) or "\0" in value:
-            raise PrepareFailed(f"environment variable {name[:80]!r}: not a name (letters, digits, underscores)")
-        if name in _ALLOWED:
-            continue
-        if name.startswith(_REFUSED) or name in _REFUSED_WHOLE:
-            raise PrepareFailed(
-                f"environment variable {name}: not for a task to set (refused are {', '.join(_REFUSED)}...)"
-            )
+        if wrong := wrong_name(name):
+            raise PrepareFailed(f"environment variable {name[:80]!r}: {wrong}")
+        if "\0" in value:
+            raise PrepareFailed(f"environment variable {name!r}: its value holds a NUL character")
     return dict(variables)
 
 

@@ -2,7 +2,10 @@
 
 The child writes its standard output and error straight into the stream files of the worker's writer, and its
 own journal beside it; the companion (see `journal.shipper`) sends everything with the lease's token. What is
-delivered disappears from the disk; what is refused stays for the attempt to keep aside.
+delivered disappears from the disk once the worker lets go of it; what is refused stays for the attempt to keep aside.
+
+The writer's lock is inherited by whatever holds the program, so that its journal counts as alive although this process
+died. A worker that adopts the program writes what it has to say into a journal of its own beside that one.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ AGAIN_FIRST, AGAIN_LAST = 1.0, 15.0
 
 
 class Console:
-    """Open from the claim to the end of the attempt."""
+    """Open from the claim to the end of the attempt; or, `again`, from a restart of the worker on."""
 
     def __init__(self, folder: AttemptFolder, environ: Mapping[str, str]) -> None:
         self._folder = folder
@@ -33,15 +36,22 @@ class Console:
         self._writer: Writer | None = None
         self._shipper: asyncio.subprocess.Process | None = None
 
-    async def open(self) -> None:
+    async def open(self, *, again: bool = False) -> None:
         """Raises OSError when the disk does not take a journal."""
         record = self._folder.record
+        role: layout.Role = "child" if again else "main"
         self._writer = Writer.create(
-            self._folder.journal_root, record.task, role="main", lease=record.token, name=record.name
+            self._folder.journal_root, record.task, role=role, lease=record.token, name=record.name
         )
+        (self._folder.journal / layout.HELD_FILE).touch(mode=0o600)
         for stream in layout.STREAMS:
             self._writer.stream_path(stream).touch(mode=0o600)
         await self._ship()
+
+    @property
+    def writer(self) -> Writer:
+        assert self._writer is not None
+        return self._writer
 
     def stream(self, name: layout.Stream) -> Path:
         assert self._writer is not None
@@ -51,15 +61,10 @@ class Console:
     def report(self) -> Report:
         return Report(self.stream("report"))
 
-    @property
-    def writer(self) -> Writer:
-        """The worker's own journal of the attempt."""
-        assert self._writer is not None
-        return self._writer
-
     def edit(self, edit: TaskEdit) -> None:
         """What the worker has to tell of the task itself."""
-        self.writer.record(Edited(edit=edit, time=time.time()))
+        assert self._writer is not None
+        self._writer.record(Edited(edit=edit, time=time.time()))
 
     def close(self) -> None:
         """Nothing more is written by the worker."""
@@ -75,6 +80,7 @@ class Console:
     async def drain(self) -> bool:
         """Returns when everything is delivered (True) or refused (False); tries for as long as it takes."""
         self.close()
+        (self._folder.journal / layout.HELD_FILE).unlink(missing_ok=True)
         pause = AGAIN_FIRST
         while layout.writer_folders(self._folder.journal):
             if self._shipper is None or self._shipper.returncode is not None:

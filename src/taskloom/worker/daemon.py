@@ -1,8 +1,9 @@
 """The daemon: the one place where a worker is built, and the order of its start and stop.
 
-Start: take the name (one process each), kill what an earlier process left running, register, tell or give back
-what that one had not told, then let the slots ask for tasks. Stop (SIGTERM, Ctrl-C): claim nothing more, give
-running tasks `drain_timeout` seconds, then stop them and give them back, unregister. A second signal does not
+Start: take the name (one process each), register, go on with what an earlier process left (see `adoption`), then let
+the slots ask for tasks. Stop: claim nothing more, give running tasks `drain_timeout` seconds to end by themselves.
+What still runs then is stopped and given back when the worker is stopped for good (Ctrl-C, or `leave` 0); after a
+SIGTERM it goes on for up to `leave` seconds, and the next process of this worker adopts it. A second signal does not
 wait. What cannot be told because the server is away stays on the disk for the next start.
 """
 
@@ -20,10 +21,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from taskloom.domain.errors import BadInput, Conflict, TaskloomError
 from taskloom.domain.queue import Machine
 from taskloom.domain.version import VERSION
+from taskloom.providers.container import ContainerProvider, Engine, find_engine
+from taskloom.providers.container_arguments import Rules
+from taskloom.providers.contract import Provider
 from taskloom.providers.local import LocalProvider
 from taskloom.wire.client import Address
 from taskloom.wire.messages import WorkerRegister
@@ -42,13 +47,13 @@ from taskloom.wire.worker_protocol import (
     MIN_LEASE,
 )
 from taskloom.worker import machine
-from taskloom.worker.attempt import Tools, recover
+from taskloom.worker.adoption import recover
 from taskloom.worker.files import Files
 from taskloom.worker.git import Repositories
-from taskloom.worker.leftovers import kill_leftovers
 from taskloom.worker.packages import Environment, Environments, Limits
 from taskloom.worker.record import AttemptFolder
-from taskloom.worker.slot import Asking, Slot
+from taskloom.worker.slot import Asking, Slots
+from taskloom.worker.tools import NoContainers, Tools
 from taskloom.worker.workspace import PackagesMode, Workspaces
 
 log = logging.getLogger("taskloom.worker")
@@ -56,6 +61,8 @@ ABORT_GRACE = 2.0  # with a renewal every 2 seconds an abort is obeyed within 5
 STOP_CALL_SECONDS = 5.0
 AGAIN_FIRST, AGAIN_LAST = 0.5, 15.0
 MAX_SLOTS = 1024
+DEFAULT_LEAVE = 600.0
+ContainersMode = Literal["auto", "docker", "podman", "none"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,10 @@ class WorkerSettings:
     lease         seconds that the server waits for a sign of life before it gives the task to another worker
     grace         seconds between SIGTERM and SIGKILL when a task is aborted
     drain_timeout seconds that running tasks have to end by themselves when the worker is told to stop
+    leave         seconds that those still running after that go on without a worker, when it was SIGTERM
+    services      the slots are for many light tasks: no GPUs are offered
+    containers    the command that runs containers; `auto`: podman or docker, whichever answers
+    rules         what tasks in containers may ask for and see
     packages      `build` an environment for each task's packages, or `reuse` the worker's own
     environments  how many built environments are kept
     """
@@ -76,6 +87,10 @@ class WorkerSettings:
     name: str = ""
     grace: float = ABORT_GRACE
     drain_timeout: float = 0.0
+    leave: float = DEFAULT_LEAVE
+    services: bool = False
+    containers: ContainersMode = "auto"
+    rules: Rules = field(default_factory=Rules)
     packages: PackagesMode = "build"
     environments: int = 20
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -90,6 +105,8 @@ class WorkerSettings:
             raise BadInput(f"lease {self.lease:g}: expected {MIN_LEASE:g} to {MAX_LEASE:g} seconds")
         if self.grace < 0 or self.drain_timeout < 0:
             raise BadInput("grace and drain timeout: expected seconds, 0 or more")
+        if not 0 <= self.leave <= MAX_LEASE:
+            raise BadInput(f"leave {self.leave:g}: expected 0 to {MAX_LEASE:g} seconds")
         if self.name and (self.name in {".", ".."} or not _is_plain(self.name)):
             raise BadInput(f"name {self.name[:80]!r}: expected 1 to 64 letters, digits, dots, dashes, underscores")
 
@@ -105,9 +122,12 @@ class Daemon:
         self._folder = self._root / self.name
         self._id = _own_id(self._folder / "id")
         self._draining, self._signals = asyncio.Event(), 0
-        self._stopping = asyncio.Event()
+        self._stopping, self._leaving = asyncio.Event(), asyncio.Event()
         self._code = 0
-        self._gpus = machine.gpu_names()
+        self._stay = False  # what runs is to go on when the worker is gone
+        self._gpus = [] if settings.services else machine.visible_gpus(settings.environ, machine.find_gpus())
+        wanted = settings.containers
+        self._engine = find_engine(wanted, settings.environ) if wanted != "none" else None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -124,43 +144,52 @@ class Daemon:
     def _asked(self, number: int) -> None:
         self._signals += 1
         self._code = 130 if number == signal.SIGINT else 0
+        self._stay = number == signal.SIGTERM and self._settings.leave > 0
         self._draining.set()
         if self._signals > 1 or self._settings.drain_timeout == 0:
-            self._stopping.set()
+            self._go()
+
+    def _go(self) -> None:
+        """Nothing is waited for any more."""
+        (self._leaving if self._stay else self._stopping).set()
 
     async def _serve(self, client: AsyncClient) -> None:
         tools = self._tools(client)
         left = AttemptFolder.left(self._folder / "attempts")
-        if count := await asyncio.to_thread(kill_leftovers, {folder.record.token for folder in left}):
-            log.warning("killed %d processes that an earlier process of this worker left", count)
+        slots = Slots(tools, self._asking(client), self._draining, self._settings.slots)
+        for folder in left:  # before the server answers: what runs does not wait for long
+            slots.occupy(recover(tools, folder), folder.record.task)
         if not await self._register_or_stop(client):
+            await self._drain(slots)
             return
-        recovering = [asyncio.create_task(recover(tools, folder)) for folder in left]
-        slots = [Slot(tools, self._asking(client), self._draining, gpus) for gpus in self._shares()]
-        running = [asyncio.create_task(slot.run()) for slot in slots]
-        queues = ", ".join(self._settings.queues)
-        count = "1 slot" if len(slots) == 1 else f"{len(slots)} slots"
+        asking = asyncio.create_task(slots.run())
+        queues, number = ", ".join(self._settings.queues), self._settings.slots
+        count = "1 slot" if number == 1 else f"{number} slots"
         self._ready(f"Worker {self.name} serves {queues} with {count} at {self._settings.address.url}")
         await self._draining.wait()
         log.info("stopping: no new tasks")
-        await self._drain(running, slots)
-        await asyncio.gather(*running, *recovering, return_exceptions=True)
+        await asking
+        await self._drain(slots)
+        if AttemptFolder.left(self._folder / "attempts"):
+            return  # the server keeps knowing this worker: its next process comes for what is left
         with contextlib.suppress(TaskloomError, TimeoutError):
             async with asyncio.timeout(STOP_CALL_SECONDS):
                 await client.call(UNREGISTER_WORKER, worker=self._id)
 
-    async def _drain(self, running: list[asyncio.Task[None]], slots: list[Slot]) -> None:
+    async def _drain(self, slots: Slots) -> None:
         """Waits for running tasks as long as the settings and the next signal allow."""
-        stopping = asyncio.create_task(self._stopping.wait())
-        ends = asyncio.gather(*running, return_exceptions=True)
-        if any(slot.busy for slot in slots) and not self._stopping.is_set():
+        events = (self._stopping, self._leaving)
+        going = [asyncio.create_task(event.wait()) for event in events]
+        ends = asyncio.create_task(slots.ended())
+        if slots.busy and not any(event.is_set() for event in events):
             log.info("waiting up to %g s for running tasks", self._settings.drain_timeout)
         await asyncio.wait(
-            {stopping, ends}, timeout=self._settings.drain_timeout, return_when=asyncio.FIRST_COMPLETED
+            {*going, ends}, timeout=self._settings.drain_timeout, return_when=asyncio.FIRST_COMPLETED
         )
-        self._stopping.set()
+        self._go()
         await ends
-        await stopping
+        for event in going:
+            event.cancel()
 
     async def _register_or_stop(self, client: AsyncClient) -> bool:
         """Waits for a server that is away; False when the worker was told to stop meanwhile."""
@@ -199,16 +228,18 @@ class Daemon:
 
         return Asking(self._id, self._settings.queues, self._settings.lease, register)
 
-    def _shares(self) -> list[list[str] | None]:
-        """The GPUs of each slot; a single slot sees what the worker sees."""
-        slots = self._settings.slots
-        if slots == 1:
-            return [None]
-        gpus = machine.visible_gpus(self._settings.environ, len(self._gpus))
-        return [machine.share(gpus, slot, slots) if gpus else None for slot in range(slots)]
-
     def _look(self) -> Machine:
-        return machine.look(self._settings.data, self._gpus)
+        containers = self._engine.name if self._engine is not None else ""
+        return machine.look(self._settings.data, [gpu for _, gpu in self._gpus], containers)
+
+    def _containers(self, gpus: tuple[str, ...]) -> Provider:
+        settings, engine = self._settings, self._engine
+        if isinstance(engine, Engine):
+            return ContainerProvider(engine, settings.environ, settings.rules, gpus)
+        if settings.containers == "none":
+            return NoContainers("this worker was started with --containers none")
+        names = "neither podman nor docker" if settings.containers == "auto" else f"no {settings.containers}"
+        return NoContainers(f"this worker has no containers: {names} answers here")
 
     def _tools(self, client: AsyncClient) -> Tools:
         settings, cache = self._settings, self._root / "cache"
@@ -219,12 +250,11 @@ class Daemon:
         }
         own = {ENV_LEASE, ENV_TASK_ID, ENV_TASK_FILE, ENV_JOURNAL}
         tools_environ = {k: v for k, v in settings.environ.items() if not k.startswith("TASKLOOM_")}
-        shares = self._shares()
+        gpus = tuple(name for name, _ in self._gpus)
         return Tools(
             client=client,
-            provider=LocalProvider(
-                gpus=len(self._gpus) if shares[0] is None else max(len(s or []) for s in shares)
-            ),
+            provider=LocalProvider(gpus=len(gpus)),
+            containers=self._containers(gpus),
             workspaces=Workspaces(
                 Repositories(cache / "git", tools_environ),
                 Environments(cache / "environments", tools_environ, Limits(count=settings.environments)),
@@ -239,7 +269,10 @@ class Daemon:
             ship_environ={**{k: v for k, v in settings.environ.items() if k not in own}, **given},
             look=self._look,
             grace=settings.grace,
+            leave=settings.leave,
+            gpus=gpus,
             stopping=self._stopping,
+            leaving=self._leaving,
         )
 
 

@@ -15,48 +15,26 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from taskloom.domain.errors import BadInput
 from taskloom.domain.execution import Execution
+from taskloom.domain.repository import check_reference, check_repository, is_commit, without_credentials
 from taskloom.wire.messages import Credential
 from taskloom.worker.credentials import fingerprint, helper_environment
 from taskloom.worker.steps import PrepareFailed, Steps, redact
 
-PROTOCOLS = ("https", "http", "ssh", "git", "file")
 _REMOTE = "https:http:ssh:git"  # what submodules of a repository from the network may use
-_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
-_REF = re.compile(r"(?!-)[^\x00-\x20\x7f~^:?*\[\\]+")
-_SCP = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])\S.*|"
-                  r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:/\S.*")  # fmt: skip
 LOCK_SECONDS = 0.1
 
 
 def check_url(url: str) -> str:
     """The URL, when it is one that git may be given; PrepareFailed names it otherwise."""
-    shown = redact(url)[:300]
-    if url.startswith("-") or any(ord(c) < 32 or ord(c) == 127 for c in url):
-        raise PrepareFailed(f"repository {shown!r}: not an address")
-    scheme, found, rest = url.partition("://")
-    if found:
-        if scheme.lower() not in PROTOCOLS or not rest or rest.startswith("-"):
-            raise PrepareFailed(f"repository {shown!r}: expected one of {', '.join(PROTOCOLS)}")
-        host = urlsplit(url).hostname or ""
-        if host.startswith("-"):
-            raise PrepareFailed(f"repository {shown!r}: not an address")
-        return url
-    if url.startswith("/") or _SCP.fullmatch(url):
-        return url
-    raise PrepareFailed(f"repository {shown!r}: expected a URL, user@host:path or an absolute path")
-
-
-def without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme in {"http", "https"} and "@" in parts.netloc:
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return url
+    try:
+        return check_repository(url)
+    except BadInput as error:
+        raise PrepareFailed(redact(error.message)) from None
 
 
 def git_environment(base: Mapping[str, str], url: str) -> dict[str, str]:
@@ -111,7 +89,7 @@ class Repositories:
         """The full commit, fetched when it is not here."""
         wanted = execution.commit
         if wanted:
-            if not _COMMIT.fullmatch(wanted):
+            if not is_commit(wanted):
                 raise PrepareFailed(f"commit {wanted[:80]!r}: expected 7 to 64 hexadecimal digits")
             if (found := await self._resolve(wanted, mirror, steps, env)) is not None:
                 return found
@@ -184,9 +162,10 @@ def reference(execution: Execution) -> str:
     """The full name of the tag or branch; the repository's default branch when there is neither."""
     for kind, name in (("tags", execution.tag), ("heads", execution.branch)):
         if name:
-            if not _REF.fullmatch(name) or ".." in name:
-                raise PrepareFailed(f"{name[:80]!r} is not the name of a tag or branch")
-            return f"refs/{kind}/{name}"
+            try:
+                return f"refs/{kind}/{check_reference(name)}"
+            except BadInput as error:
+                raise PrepareFailed(error.message) from None
     return "refs/taskloom/head"
 
 

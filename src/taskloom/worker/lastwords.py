@@ -1,13 +1,12 @@
 """How the script itself says that it ended: the `Ended` record of its journal.
 
 The end of an attempt is the worker's to tell, and the exit code decides. But a script that marked its task as
-failed and then left with 0, or that was interrupted and left with 1, knows better. Journals that are delivered
-are removed at once, so the files are kept open from the moment they are seen: an open file can be read on.
+failed and then left with 0, or that was interrupted and left with 1, knows better. Its journal stays until the worker
+has read it, delivered or not (`layout.HELD_FILE`), also when it is another process of the worker that comes to read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -23,30 +22,25 @@ _MAX_END = 1 << 20
 
 
 class LastWords:
-    def __init__(self, journal: Path, own_writer: Path) -> None:
+    """The follower that reads the journals of the attempt's scripts; `journal`: the folder of the task's journals."""
+
+    def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._own = own_writer
-        self._open: dict[Path, int] = {}
 
     def look(self) -> None:
-        """Open the journals of scripts that came since the last look."""
+        pass
+
+    def end(self, exit: Exit) -> Ended | None:
+        """The latest word of a main writer."""
+        found: list[Ended] = []
         for folder in layout.writer_folders(self._journal):
             meta = layout.read_meta(folder)
-            if folder == self._own or folder in self._open or meta is None or meta.role != "main":
-                continue
-            with contextlib.suppress(OSError):
-                self._open[folder] = os.open(folder / layout.EVENTS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+            if meta is not None and meta.role == "main" and (word := _last(folder)) is not None:
+                found.append(word)
+        return max(found, key=lambda word: word.time, default=None)
 
     def close(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
-
-    def ended(self) -> Ended | None:
-        """The latest word, if there is one."""
-        self.look()
-        found = [word for descriptor in self._open.values() if (word := _last(descriptor)) is not None]
-        return max(found, key=lambda word: word.time, default=None)
+        pass
 
 
 def outcome(end: Exit, word: Ended | None) -> tuple[EndStatus, str]:
@@ -57,8 +51,19 @@ def outcome(end: Exit, word: Ended | None) -> tuple[EndStatus, str]:
     return word.status, "" if word.reason or word.status == "completed" else describe(end)
 
 
-def _last(descriptor: int) -> Ended | None:
-    """The last record of the file, when it is an Ended one."""
+def _last(folder: Path) -> Ended | None:
+    """The last record of a writer, when it is an Ended one."""
+    try:
+        descriptor = os.open(folder / layout.EVENTS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _last_record(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _last_record(descriptor: int) -> Ended | None:
     position, last, length = 0, 0, 0
     while len(head := os.pread(descriptor, layout.LENGTH.size, position)) == layout.LENGTH.size:
         (size,) = layout.LENGTH.unpack(head)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from taskloom.domain.errors import Forbidden, LeaseLost, NotFound, TaskloomError, Unauthorized
 from taskloom.domain.queue import Machine
@@ -18,25 +18,44 @@ from taskloom.wire.messages import Renew
 from taskloom.wire.operations import RENEW_LEASE
 from taskloom.wire.send import AsyncClient
 from taskloom.wire.worker_protocol import renew_interval
+from taskloom.worker.record import boot_time
 
 log = logging.getLogger("taskloom.worker")
 MACHINE_EVERY = 15.0  # seconds between two looks at the machine that are sent along
 CALL_SECONDS = 10.0
+LEAVE_SECONDS = 5.0  # that the last call may take
+MARGIN = 0.5  # seconds by which a program without its worker ends before its lease does
+
+
+async def _nothing() -> None:
+    pass
 
 
 class LeaseKeeper:
-    """`stopped`: somebody aborted the task. `lost`: the attempt is void. `phase` is shown to people."""
+    """`stopped`: the task has to end, for another one's sake when `give_back`. `lost`: the attempt is void.
 
-    def __init__(self, client: AsyncClient, token: str, seconds: float, look: Callable[[], Machine]) -> None:
+    granted: seconds that the lease is known to live from now on. `phase` is shown to people; `when_renewed` is awaited after every renewal, `when_back` called when the server
+    answers again.
+    """
+
+    def __init__(
+        self, client: AsyncClient, token: str, seconds: float, look: Callable[[], Machine], granted: float = 0.0
+    ) -> None:
         self.stopped = asyncio.Event()
         self.lost = asyncio.Event()
+        self.give_back = False
         self.reason = ""
         self.phase = "preparing"
         self.when_back: Callable[[], None] = lambda: None
+        self.when_renewed: Callable[[], Awaitable[None]] = _nothing
         self._client, self._token, self._seconds, self._look = client, token, seconds, look
         self._refused_since: float | None = None
         self._away = False
         self._looked = time.monotonic()
+        self._until = boot_time() + granted
+        self._ahead: float | None = None  # how far the server's clock is ahead of ours, at most
+        self._leaving = False
+        self._one_call = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncGenerator[LeaseKeeper]:
@@ -54,11 +73,27 @@ class LeaseKeeper:
             await asyncio.sleep(renew_interval(self._seconds))
             await self.renew()
 
+    def left(self) -> float:
+        """Seconds that the lease lives for sure; a program without its worker must not live longer."""
+        return max(self._until - boot_time() - MARGIN, 0.0)
+
+    async def leave(self, seconds: float) -> None:
+        """The last renewal before this process goes: the lease is to live for so long. `left` knows what came of it."""
+        async with self._one_call:
+            self._leaving = True
+            await self._renew(seconds)
+
     async def renew(self) -> None:
         """One renewal; sets the events."""
+        async with self._one_call:
+            if not self._leaving:
+                await self._renew(0.0)
+
+    async def _renew(self, keep: float) -> None:
+        sent = boot_time()
         try:
-            async with asyncio.timeout(max(self._seconds, CALL_SECONDS)):
-                renewed = await self._client.call(RENEW_LEASE, self._said(), token=self._token)
+            async with asyncio.timeout(LEAVE_SECONDS if keep else max(self._seconds, CALL_SECONDS)):
+                renewed = await self._client.call(RENEW_LEASE, self._said(keep), token=self._token)
         except (LeaseLost, NotFound):
             self.lost.set()
         except (Unauthorized, Forbidden) as error:
@@ -69,19 +104,27 @@ class LeaseKeeper:
             self._away = True
         else:
             self._refused_since = None
+            self._lives(renewed.expires, sent, keep)
+            await self.when_renewed()
             if self._away:
                 self._away = False
                 self.when_back()
             if renewed.stop:
-                self.reason = renewed.reason
+                self.reason, self.give_back = renewed.reason, renewed.give_back
                 self.stopped.set()
 
-    def _said(self) -> Renew:
+    def _lives(self, expires: float, sent: float, keep: float) -> None:
+        """The server's clock is its own: what it grants is told from the last answer that granted one period."""
+        if not keep or self._ahead is None:
+            self._ahead = expires - self._seconds - sent
+        self._until = expires - self._ahead
+
+    def _said(self, keep: float) -> Renew:
         machine = None
         if time.monotonic() - self._looked > MACHINE_EVERY:
             self._looked = time.monotonic()
             machine = self._look()
-        return Renew(phase=self.phase, machine=machine)
+        return Renew(phase=self.phase, keep=keep, machine=machine)
 
     def _refused(self, error: TaskloomError) -> None:
         """The worker's key is not valid any more: by the time the lease would have run out it has."""

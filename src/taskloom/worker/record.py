@@ -5,6 +5,8 @@
                                             task.msgpack   the task as it was claimed
                                             journal/<task>/  its journals, shipped by a companion
                                             workspace/     code
+                                            place/         what its places keep of their programs
+                                            checkpoints/   what the next attempt will find
 <data>/worker/<name>/refused/...                           journals of attempts that turned out to be void
 """
 
@@ -13,10 +15,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
 
+from taskloom.domain.task import Task
 from taskloom.wire.messages import Finish, Lease
 
 RECORD = "attempt.json"
@@ -24,13 +28,27 @@ TASK_FILE = "task.msgpack"
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`end` is what has to be told; None as long as the child may run."""
+    """What the next process of this worker has to know to go on.
+
+    handle  of the program, once it runs; image: it runs in a container
+    began   when it began, by the clock of `boot_time`; phase: file that tells whether its setup lines are over
+    end     what has to be told; None as long as the program may run
+    """
 
     token: str
     task: str
     name: str
     seconds: float
+    handle: str = ""
+    image: str = ""
+    began: float = 0.0
+    phase: str = ""
     end: Finish | None = None
+
+
+def boot_time() -> float:
+    """Seconds by a clock that nobody sets, that counts while the machine sleeps, the same in every process."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class AttemptFolder:
@@ -78,6 +96,25 @@ class AttemptFolder:
     def journal(self) -> Path:
         """The journals of this attempt's task."""
         return self.journal_root / self.record.task
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the program keeps for the next attempt; outside its home, which it may empty."""
+        return self.path / "checkpoints"
+
+    def task(self) -> Task | None:
+        """As it was claimed; None when the file is gone or no task."""
+        try:
+            return msgspec.msgpack.decode(self.task_file.read_bytes(), type=Task)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def starts(self, handle: str, image: str, phase: Path | None) -> None:
+        """The program runs and can be found again."""
+        self.record = msgspec.structs.replace(
+            self.record, handle=handle, image=image, began=boot_time(), phase=str(phase or "")
+        )
+        self._write()
 
     def ends(self, end: Finish) -> None:
         """Known from here on, whatever happens to this process."""

@@ -1,4 +1,7 @@
-"""One slot of a worker: asks for a task, runs it to its end, asks again."""
+"""The slots of a worker: one loop asks for tasks while any of them is free, and each runs what it got to its end.
+
+One question at a time is open, however many slots there are: an idle worker costs the server one waiting call.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from taskloom.domain.errors import NotFound, ServerAway, TaskloomError
 from taskloom.wire.messages import Claim, Lease
 from taskloom.wire.operations import CLAIM_TASK
-from taskloom.worker.attempt import Attempt, Tools
+from taskloom.worker.attempt import Attempt
+from taskloom.worker.tools import Tools
 
 log = logging.getLogger("taskloom.worker")
 WAIT = 20.0
@@ -21,7 +26,7 @@ AGAIN_FIRST, AGAIN_LAST = 0.5, 15.0
 
 @dataclass(frozen=True)
 class Asking:
-    """What a slot asks for, and how it makes itself known again when the server forgot the worker."""
+    """What is asked for, and how the worker makes itself known again when the server forgot it."""
 
     worker: str
     queues: tuple[str, ...]
@@ -29,37 +34,61 @@ class Asking:
     register: Callable[[], Awaitable[None]]
 
 
-class Slot:
-    """`draining`: ask for nothing more. `busy` tells whether a task runs."""
+class Slots:
+    """`draining`: ask for nothing more."""
 
-    def __init__(self, tools: Tools, asking: Asking, draining: asyncio.Event, gpus: list[str] | None) -> None:
-        self._tools, self._asking, self._draining, self._gpus = tools, asking, draining, gpus
+    def __init__(self, tools: Tools, asking: Asking, draining: asyncio.Event, count: int) -> None:
+        self._tools, self._asking, self._draining, self._count = tools, asking, draining, count
         self._pause = AGAIN_FIRST
-        self.busy = False
+        self._running: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    def occupy(self, work: Coroutine[Any, Any, None], task: str) -> None:
+        """A slot runs this to its end."""
+        running = asyncio.create_task(self._guarded(work, task))
+        self._running.add(running)
+        running.add_done_callback(self._free)
 
     async def run(self) -> None:
-        """Until the worker drains."""
+        """Until the worker drains; what runs then goes on."""
         while not self._draining.is_set():
-            lease = await self._claim_or_drain()
-            if lease is None:
+            if self.busy >= self._count:
+                self._freed.clear()
+                await self._or_draining(self._freed.wait())
                 continue
-            self.busy = True
-            log.info("task %s (%s): attempt %d", lease.task.id, lease.task.name, lease.attempt)
-            try:
-                await Attempt(self._tools, lease, self._gpus).run()
-            except Exception:  # the slot goes on; the lease of what was lost runs out and the policy decides
-                log.exception("task %s: a fault in the slot", lease.task.id)
-            finally:
-                self.busy = False
+            lease = await self._or_draining(self._claim())
+            if lease is not None:
+                log.info("task %s (%s): attempt %d", lease.task.id, lease.task.name, lease.attempt)
+                self.occupy(Attempt(self._tools, lease).run(), lease.task.id)
 
-    async def _claim_or_drain(self) -> Lease | None:
-        claiming = asyncio.create_task(self._claim())
+    async def ended(self) -> None:
+        """Returns when no slot runs anything."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], task: str) -> None:
+        try:
+            await work
+        except Exception:  # the slot goes on; the lease of what was lost runs out and the policy decides
+            log.exception("task %s: a fault in the slot", task)
+
+    def _free(self, running: asyncio.Task[None]) -> None:
+        self._running.discard(running)
+        self._freed.set()
+
+    async def _or_draining(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        """The answer, or None when the worker drains before it comes."""
+        asking = asyncio.create_task(asked)
         draining = asyncio.create_task(self._draining.wait())
         try:
-            await asyncio.wait({claiming, draining}, return_when=asyncio.FIRST_COMPLETED)
-            return claiming.result() if claiming.done() else None
+            await asyncio.wait({asking, draining}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
         finally:
-            for waiting in (claiming, draining):
+            for waiting in (asking, draining):
                 waiting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await waiting

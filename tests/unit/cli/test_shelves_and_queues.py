@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from taskloom.domain.queue import Machine
+from taskloom.wire import messages as m
+from taskloom.wire import operations as op
+
 # --- projects ---------------------------------------------------------------------------------------------
 
 
@@ -57,6 +61,43 @@ def test_queues_are_made_listed_edited_and_deleted(taskloom: Any) -> None:
 
 def test_an_unknown_policy_is_wrong_usage(taskloom: Any) -> None:
     assert taskloom("queue", "create", "night", "--on-lost", "cry").code == 2
+
+
+def test_a_queues_limits_are_set_and_shown(taskloom: Any) -> None:
+    made = taskloom(
+        "queue", "create", "night", "--max-running", "4", "--max-running-per-user", "2", "--hold-after", "60", "--json"
+    ).json  # fmt: skip
+    assert (made["max_running"], made["max_running_per_user"], made["hold_after"]) == (4, 2, 60)
+    taskloom("queue", "edit", "night", "--max-waiting-per-user", "9", "--max-running", "0")
+    shown = taskloom("queue", "show", "night").out
+    assert "2 run of one user, 9 wait of one user" in shown
+    assert "60 s" in shown
+    assert taskloom("queue", "edit", "night", "--max-running", "-1").code == 2
+
+
+def test_a_queue_is_shown_by_priority_and_by_pages(taskloom: Any, draft: Any) -> None:
+    tasks = [draft(f"task {n}") for n in range(3)]
+    for number, task in enumerate(tasks):
+        taskloom("task", "enqueue", task.id, "--priority", str(number))
+    entries = taskloom("queue", "show", "default", "--json").json["entries"]
+    assert [entry["task"] for entry in entries] == [task.id for task in reversed(tasks)]
+    page = taskloom("queue", "show", "default", "--limit", "1")
+    assert tasks[2].id[:8] in page.out
+    assert tasks[1].id[:8] not in page.out
+    assert "2 more wait; --offset 1" in page.out + page.err
+    assert taskloom("task", "enqueue", tasks[0].id, "--priority", "1001").code == 2
+
+
+def test_a_worker_is_drained_by_its_name_and_takes_tasks_again(taskloom: Any, house: Any) -> None:
+    machine = Machine(host="here", cpus=8, memory=2**33, gpus=("Tesla T4",) * 2)
+    body = m.WorkerRegister(id="w1", name="box", queues=("default",), slots=2, machine=machine, version="0")
+    house.client.call(op.REGISTER_WORKER, body)
+    assert "takes no new tasks" in taskloom("queue", "drain", "box").out
+    told = taskloom("queue", "workers").out
+    for word in ("draining", "0 of 2", "0 of 8"):
+        assert word in told
+    assert taskloom("queue", "drain", "w1", "--off", "--json").json.get("draining", False) is False
+    assert taskloom("queue", "drain", "nobody").code == 1
 
 
 def test_tasks_are_moved_inside_a_queue(taskloom: Any, draft: Any) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from taskloom.domain.taskfile import parse
+from taskloom.domain.taskfile.fields import RESOURCES, SWEEPS, TASK
+from taskloom.domain.taskfile.schemas import FORM_KEYS, KEYS, SYNONYMS
 from taskloom.wire.configuration import SETTINGS, Entry
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +30,10 @@ ROOMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["api.md", "commands.md", "clearml-calls.md", "frameworks.md", "examples.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["api.md", "commands.md", "clearml-calls.md", "frameworks.md", "examples.md", "task-yaml.schema.json"],
+)
 def test_generated_pages_are_what_the_code_says(name: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'docs')!r}); import generate; "
@@ -71,3 +77,21 @@ def _row(entry: Entry) -> str:
     if isinstance(default, tuple):
         default = ", ".join(default)
     return f"| `{entry.key}` | {entry.variable} | {entry.kind.expected} | {default} | {entry.help} |"
+
+
+def test_every_field_of_a_task_file_is_explained() -> None:
+    page = (ROOT / "docs" / "task-yaml.md").read_text("utf-8")
+    for field in (*TASK, *RESOURCES, *SWEEPS):
+        for name in (field.name, *field.synonyms):
+            assert re.search(rf"`{name}`|^ *{name}:", page, re.M), name
+    for name in (*KEYS, *FORM_KEYS, *SYNONYMS):
+        assert f"`{name}`" in page, name
+
+
+def test_every_task_file_in_the_documents_can_be_run() -> None:
+    for page in ("task-yaml.md", "running.md"):
+        for block in re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / page).read_text("utf-8"), re.M | re.S):
+            text = block if re.search(r"^run:", block, re.M) else f"name: a task\nrun: x\n{block}"
+            if "sweeps:" in text and "parameters:" not in text:
+                text += "parameters: {lr: 1e-5, batch_size: 8}\n"
+            parse(text)

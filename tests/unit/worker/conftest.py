@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,10 +51,10 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def stop(self) -> int:
+    def stop(self, number: int = 15) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
 
@@ -123,6 +124,25 @@ class Field:
     def until_says(self, task: str, text: str) -> None:
         self.until(lambda: text in self.console(task))
 
+    def supervisors(self) -> list[psutil.Process]:
+        """What watches over the programs of all these machines, with or without a worker."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                words = process.cmdline()
+            except psutil.Error:
+                continue
+            if len(words) > 1 and words[-2].endswith("supervisor.py") and words[-1].startswith(str(self.folder)):
+                found.append(process)
+        return found
+
+    def end_what_was_left(self) -> None:
+        """Programs go on for a while after their worker."""
+        for supervisor in self.supervisors():
+            for process in (*supervisor.children(recursive=True), supervisor):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+
     def processes(self, task: str) -> list[psutil.Process]:
         """Everything on this machine that runs for the task."""
         found: list[psutil.Process] = []
@@ -144,6 +164,7 @@ def field(house: Any, tmp_path: Path) -> Iterator[Field]:
             worker.process.send_signal(signal.SIGCONT)
             worker.process.kill()
         worker.process.wait(PATIENCE)
+    made.end_what_was_left()
 
 
 def run_git(folder: Path, *words: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from taskloom.domain.execution import Execution
+from taskloom.domain.repository import without_credentials
 from taskloom.domain.status import Status
-from taskloom.worker.git import check_url, git_environment, without_credentials
+from taskloom.worker.git import check_url, git_environment
 from taskloom.worker.steps import PrepareFailed, redact
 
 Git = Callable[..., str]

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from taskloom.domain.execution import Resources
 from taskloom.domain.status import Status
+from taskloom.providers.contract import Wanted
 from taskloom.providers.local import LocalProvider
 from taskloom.worker.indexes import index_settings
-from taskloom.worker.machine import share, visible_gpus
 from taskloom.worker.overlay import make_overlay, needed
 from taskloom.worker.packages import READY, Environment, Environments, Limits, Wish, wanted
 from taskloom.worker.steps import PrepareFailed, Report, Steps
@@ -122,9 +121,9 @@ class Bench:
         self.steps_folder.mkdir()
 
     async def use(self, packages: str, inside: Callable[[Environment], Any] = lambda e: e.folder) -> Any:
-        place = await LocalProvider().acquire(Resources())
         folder = self.steps_folder / os.urandom(4).hex()
         folder.mkdir()
+        place = await LocalProvider().acquire(Wanted(folder / "place"))
         steps = Steps(place, Report(folder / "report"), folder)
         async with self.environments.use(Wish(packages=packages), "", steps) as environment:
             found = inside(environment)
@@ -184,7 +183,7 @@ def test_a_python_that_is_not_here_is_replaced_by_the_workers_own(tmp_path: Path
     bench = Bench(tmp_path, wheels, Limits())
 
     async def story() -> str:
-        place = await LocalProvider().acquire(Resources())
+        place = await LocalProvider().acquire(Wanted(tmp_path / "place"))
         steps = Steps(place, Report(tmp_path / "report"), bench.steps_folder)
         async with bench.environments.use(Wish(), "3.2.1", steps) as environment:
             assert environment.python.exists()
@@ -243,17 +242,6 @@ def test_pips_settings_are_told_to_uv_unless_it_has_its_own(tmp_path: Path) -> N
     written.write_text("[global]\nindex-url = https://from-a-file/simple\n[install]\nno-index = true\n")
     told = index_settings({"PIP_CONFIG_FILE": str(written), "SSL_CERT_FILE": "x"}, tmp_path)
     assert (told["UV_DEFAULT_INDEX"], told["UV_NO_INDEX"]) == ("https://from-a-file/simple", "1")
-
-
-def test_slots_share_the_gpus() -> None:
-    four = ["0", "1", "2", "3"]
-    assert [share(four, n, 2) for n in range(2)] == [["0", "1"], ["2", "3"]]
-    assert [share(four, n, 3) for n in range(3)] == [["0", "1"], ["2"], ["3"]]
-    assert [share(["0"], n, 2) for n in range(2)] == [["0"], ["0"]]
-    assert share([], 0, 2) == []
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 5"}, 8) == ["2", "5"]
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}, 8) == []
-    assert visible_gpus({}, 2) == ["0", "1"]
 
 
 def test_the_workers_own_interpreter_can_be_reused() -> None:

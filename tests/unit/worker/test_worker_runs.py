@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def test_an_orderly_stop_gives_running_tasks_back_and_leaves_nothing(field: Any)
     first = field.worker("w1")
     task = field.script("import time; print('begun'); time.sleep(600)")
     field.until_says(task, "begun")
-    assert first.stop() == 0
+    assert first.stop(signal.SIGINT) == 130
     back = field.get(task)
     assert (back.status, back.status_reason) == (Status.PENDING, "the worker was stopped")
     assert field.processes(task) == []

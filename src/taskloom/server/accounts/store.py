@@ -30,6 +30,10 @@ class KeyRow:
 
 _WHOLE = select(keys, users.c.name.label("user")).join(users, users.c.id == keys.c.user_id)
 _BY_ID = _WHOLE.where(keys.c.id == bindparam("wanted"))
+_ADD_KEY = keys.insert()
+_EXTEND = update(keys).where(keys.c.lease == bindparam("wanted")).values(expires=bindparam("until"))
+_DELETE = delete(keys).where(keys.c.lease == bindparam("wanted"))
+_USER = select(users.c.id).where(users.c.name == bindparam("wanted"))
 
 
 def get_key(tx: Connection, key: str) -> KeyRow | None:
@@ -48,7 +52,7 @@ def list_keys(tx: Connection, user_id: str | None) -> list[KeyRow]:
 def add_key(tx: Connection, row: KeyRow) -> None:
     values = asdict(row)
     del values["user"]  # stands in the table of users
-    tx.execute(keys.insert().values(values))
+    tx.execute(_ADD_KEY, values)
 
 
 def revoke_key(tx: Connection, key: str) -> None:
@@ -56,11 +60,11 @@ def revoke_key(tx: Connection, key: str) -> None:
 
 
 def extend_lease_keys(tx: Connection, lease: str, expires: float) -> None:
-    tx.execute(update(keys).where(keys.c.lease == lease).values(expires=expires))
+    tx.execute(_EXTEND, {"wanted": lease, "until": expires})
 
 
 def delete_lease_keys(tx: Connection, lease: str) -> None:
-    tx.execute(delete(keys).where(keys.c.lease == lease))
+    tx.execute(_DELETE, {"wanted": lease})
 
 
 def touch_keys(tx: Connection, used: Mapping[str, float]) -> None:
@@ -83,7 +87,7 @@ def ensure_user(tx: Connection, fresh_id: str, name: str, now: float) -> str:
 
 
 def find_user(tx: Connection, name: str) -> str | None:
-    return tx.execute(select(users.c.id).where(users.c.name == name)).scalar_one_or_none()
+    return tx.execute(_USER, {"wanted": name}).scalar_one_or_none()
 
 
 def _key(row: Row[*tuple[object, ...]]) -> KeyRow:

@@ -159,6 +159,15 @@ class ArtifactService:
         digests += self.files.drop_of_task(tx, task_id)
         store.unname(tx, digests)
 
+    def lost_names(self, tx: Connection, digests: Sequence[str]) -> None:
+        """An execution named these bytes and does not any more. `delete_unnamed_bytes` afterwards."""
+        store.unname(tx, digests)
+
+    def must_hold(self, tx: Connection, digest: str) -> None:
+        """BlobMissing unless the bytes are here, complete."""
+        if store.size_of(tx, check_digest(digest)) is None:
+            raise BlobMissing(f"the bytes {digest} are not here; upload them first", digest=digest)
+
     def stored_elsewhere(self, tx: Connection, task_id: str) -> list[str]:
         """Addresses below the task's own folders at destinations, of what `drop_results` will drop."""
         return elsewhere_store.stored_elsewhere(tx, task_id)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, delete, exists, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, Row, Table, bindparam, delete, exists, func, or_, select, update
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
 from taskloom.server.db import insert
@@ -33,6 +33,17 @@ _model_of = msgspec.msgpack.Decoder(Model)
 _pack = msgspec.msgpack.Encoder().encode
 OUTPUT = "output"
 SLICE = 500  # ids in one IN list
+_some: BindParameter[Any] = bindparam("some", expanding=True)
+_ARTIFACTS = (
+    select(artifacts.c.task_id, artifacts.c.document)
+    .where(artifacts.c.task_id.in_(_some))
+    .order_by(artifacts.c.created, artifacts.c.name)
+)
+_LINKS = (
+    select(model_links.c.task_id, model_links.c.name, model_links.c.model_id, model_links.c.direction)
+    .where(model_links.c.task_id.in_(_some))
+    .order_by(model_links.c.position)
+)
 
 
 # --- digests ----------------------------------------------------------------------------------------------
@@ -62,7 +73,8 @@ def unname(tx: Connection, digests: Iterable[str]) -> None:
 def drop_unnamed(tx: Connection, before: float, limit: int) -> list[str]:
     """Forget at most `limit` complete digests that nothing names and nobody asked for since `before`."""
     named = or_(
-        *(exists().where(table.c.digest == blobs.c.digest) for table in (artifacts, models, files, samples))
+        exists().where(tasks.c.files == blobs.c.digest),
+        *(exists().where(table.c.digest == blobs.c.digest) for table in (artifacts, models, files, samples)),
     )
     found = list(tx.execute(select(blobs.c.digest).where(blobs.c.created < before, ~named).limit(limit)).scalars())
     if found:
@@ -118,11 +130,7 @@ def drop_artifacts(tx: Connection, task_id: str) -> list[str]:
 def artifacts_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
     found: defaultdict[str, list[Artifact]] = defaultdict(list)
     for some in _slices(task_ids):
-        for task_id, document in tx.execute(
-            select(artifacts.c.task_id, artifacts.c.document)
-            .where(artifacts.c.task_id.in_(some))
-            .order_by(artifacts.c.created, artifacts.c.name)
-        ):
+        for task_id, document in tx.execute(_ARTIFACTS, {"some": some}):
             found[task_id].append(_artifact_of.decode(document))
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 
@@ -234,11 +242,7 @@ def put_link(tx: Connection, task_id: str, link: ModelLink) -> None:
 def links_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[ModelLink, ...]]:
     found: defaultdict[str, list[ModelLink]] = defaultdict(list)
     for some in _slices(task_ids):
-        for task_id, name, model_id, direction in tx.execute(
-            select(model_links.c.task_id, model_links.c.name, model_links.c.model_id, model_links.c.direction)
-            .where(model_links.c.task_id.in_(some))
-            .order_by(model_links.c.position)
-        ):
+        for task_id, name, model_id, direction in tx.execute(_LINKS, {"some": some}):
             found[task_id].append(ModelLink(name=name, model=model_id, direction=direction))
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 

@@ -23,12 +23,13 @@ from sqlalchemy import Connection
 from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound
 from taskloom.domain.queue import Machine
 from taskloom.domain.task import Task
-from taskloom.server.accounts.service import AccountService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
-from taskloom.server.queues import attempts, store
-from taskloom.server.queues.attempts import Changed
-from taskloom.server.queues.store import AgentNotes, LeaseRow, WorkerRow
+from taskloom.server.queues import lease_store, store, worker_store
+from taskloom.server.queues.attempts import Attempts, Changed
+from taskloom.server.queues.lease_store import LeaseRow
+from taskloom.server.queues.sweeps import Sweeps
+from taskloom.server.queues.worker_store import AgentNotes, WorkerRow
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.service import TaskService
 from taskloom.wire.messages import Finish
@@ -72,12 +73,13 @@ class AgentDesk:
         main: Database,
         clock: Clock,
         settings: Settings,
-        accounts: AccountService,
         tasks: TaskService,
+        attempts: Attempts,
+        sweeps: Sweeps,
         tell: Callable[[Changed], Changed],
     ) -> None:
         self._db, self._clock, self._settings = main, clock, settings
-        self._accounts, self._tasks, self._tell = accounts, tasks, tell
+        self._tasks, self._attempts, self._sweeps, self._tell = tasks, attempts, sweeps, tell
         self._heard: OrderedDict[str, float] = OrderedDict()
 
     # --- tasks ------------------------------------------------------------------------------------------
@@ -95,14 +97,14 @@ class AgentDesk:
             found = store.find_queue(tx, queue)
             if found is None:
                 raise NotFound(f"no queue {queue[:80]!r}", queue=queue[:80])
-            agents = [agent for agent in store.find_agents(tx, worker) if found.id in agent.queues]
+            agents = [agent for agent in worker_store.find_agents(tx, worker) if found.id in agent.queues]
             if agents and all(agent.draining for agent in agents):
                 return None
             holder = agents[0].id if len(agents) == 1 else check_worker(worker or caller.user)
-            pulled = attempts.pull(tx, found, holder, seconds, now)
+            pulled = self._attempts.pull(tx, found, holder, seconds, now)
             if pulled is None:
                 return None
-            store.see_worker(tx, holder, now, None)
+            worker_store.see_worker(tx, holder, now, None)
             return Changed(self._tasks.load(tx, pulled[0].id), found.id), pulled[1]
 
         pulled = await self._db.write(work)
@@ -122,13 +124,13 @@ class AgentDesk:
             self._heard.popitem(last=False)
         lease = await self._db.read(lambda tx: held_by_agent(tx, task_id))
         if lease is not None:
-            await self._db.write(lambda tx: store.renew_lease(tx, lease.token, now, ""))
+            await self._db.write(lambda tx: lease_store.renew_lease(tx, lease.token, now, ""))
 
     async def start(self, task_id: str) -> Task | None:
         """The agent begins to run what it pulled. None: no agent holds the task."""
 
         def work(tx: Connection, lease: LeaseRow, now: float) -> Changed:
-            store.renew_lease(tx, lease.token, now, RUNNING)
+            lease_store.renew_lease(tx, lease.token, now, RUNNING)
             return Changed(self._tasks.load(tx, task_id), lease.queue_id)
 
         return await self._for_holder(task_id, work)
@@ -141,14 +143,14 @@ class AgentDesk:
         def work(tx: Connection, lease: LeaseRow, now: float) -> Changed:
             reason = lease.stop_reason if lease.stop and said.outcome == "aborted" else said.reason
             told = msgspec.structs.replace(said, reason=reason)
-            return attempts.finish(tx, self._accounts, lease.token, told, now)
+            return self._sweeps.after(tx, self._attempts.finish(tx, lease.token, told, now), now)
 
-        lease = await self._db.read(lambda tx: store.open_lease(tx, task_id))
+        lease = await self._db.read(lambda tx: lease_store.open_lease(tx, task_id))
         if lease is None:
             return None
         if not lease.token.startswith(AGENT_LEASE):
             now = self._clock()
-            await self._db.write(lambda tx: attempts.foretell(tx, lease, caller, said, now))
+            await self._db.write(lambda tx: self._attempts.foretell(tx, lease, caller, said, now))
             return None
         await self._tasks.copy_last_values()  # who sees the task ended sees them, too
         return await self._for_holder(task_id, work)
@@ -179,14 +181,14 @@ class AgentDesk:
 
         def work(tx: Connection) -> WorkerRow:
             before = _known(tx, told.worker)
-            store.forget_workers(tx, now - self._forget(before), agents=True)
+            worker_store.forget_workers(tx, now - self._forget(before), agents=True)
             blank = self._blank(caller, told.worker, now)
             row = _reported(tx, blank if before is None else replace(before, registered=now), told, now)
             if told.queues is not None and len(row.queues) < len(set(told.queues)):
                 raise NotFound(
                     f"worker {told.worker!r} names queues that are not there", queue=told.queues[0][:80]
                 )
-            store.put_worker(tx, row)
+            worker_store.put_worker(tx, row)
             return row
 
         return await self._db.write(work)
@@ -198,12 +200,12 @@ class AgentDesk:
 
         def work(tx: Connection) -> WorkerRow:
             row = _reported(tx, _known(tx, told.worker) or self._blank(caller, told.worker, now), told, now)
-            store.put_worker(tx, row)
+            worker_store.put_worker(tx, row)
             lease = held_by_agent(tx, told.task) if told.task else None
             if lease is not None:
-                store.renew_lease(tx, lease.token, now, "")
+                lease_store.renew_lease(tx, lease.token, now, "")
                 if lease.worker_id != told.worker:
-                    store.rename_holder(tx, lease, told.worker)
+                    lease_store.rename_holder(tx, lease, told.worker)
             return row
 
         return await self._db.write(work)
@@ -212,14 +214,14 @@ class AgentDesk:
         """Its leases stay: they are ended by word, or run out."""
 
         def work(tx: Connection) -> None:
-            if _known(tx, worker) is None or not store.remove_worker(tx, worker):
+            if _known(tx, worker) is None or not worker_store.remove_worker(tx, worker):
                 raise NotFound(f"no worker {worker[:80]!r}", worker=worker[:80])
 
         await self._db.write(work)
 
     async def properties(self, worker: str) -> dict[str, str]:
         """The runtime properties of an agent; none of one that is not known."""
-        row = await self._db.read(lambda tx: store.find_worker(tx, worker))
+        row = await self._db.read(lambda tx: worker_store.find_worker(tx, worker))
         if row is None or row.notes is None:
             return {}
         found = {name: value for name, value in row.notes.properties.items() if name != FORCE or value != OFF}
@@ -239,13 +241,15 @@ class AgentDesk:
                 raise BadInput(f"expected at most {MAX_PROPERTIES} properties of {MAX_VALUE} characters each")
             draining = kept.get(FORCE, "").lower() == OFF if FORCE in values else row.draining
             fresh = msgspec.structs.replace(notes, properties=kept)
-            store.put_worker(tx, replace(row, notes=fresh, draining=draining, slots=_slots(kept), last_seen=now))
+            worker_store.put_worker(
+                tx, replace(row, notes=fresh, draining=draining, slots=_slots(kept), last_seen=now)
+            )
 
         await self._db.write(work)
 
     async def list(self) -> list[WorkerRow]:
         """All workers, ours too."""
-        return await self._db.read(store.list_workers)
+        return await self._db.read(worker_store.list_workers)
 
     def _blank(self, caller: Caller, worker: str, now: float) -> WorkerRow:
         return WorkerRow(
@@ -271,7 +275,7 @@ class AgentDesk:
 
 def held_by_agent(tx: Connection, task_id: str) -> LeaseRow | None:
     """The lease that an agent of another system holds on the task."""
-    lease = store.open_lease(tx, task_id)
+    lease = lease_store.open_lease(tx, task_id)
     return lease if lease is not None and lease.token.startswith(AGENT_LEASE) else None
 
 
@@ -284,7 +288,7 @@ def check_worker(worker: str) -> str:
 
 
 def _known(tx: Connection, worker: str) -> WorkerRow | None:
-    row = store.find_worker(tx, check_worker(worker))
+    row = worker_store.find_worker(tx, check_worker(worker))
     if row is not None and row.notes is None:
         raise Conflict(f"worker {worker!r} is one of Taskloom's own; it speaks for itself", worker=worker)
     return row

@@ -17,7 +17,7 @@ def handlers(queues: QueueService) -> Handlers:
         return await queues.create_queue(call.body)
 
     async def get_queue(call: Call) -> QueueEntries:
-        return await queues.get_queue(call.path["queue"])
+        return await queues.get_queue(call.path["queue"], call.query)
 
     async def edit_queue(call: Call) -> Queue:
         return await queues.edit_queue(call.path["queue"], call.body)

@@ -2,7 +2,8 @@
 
 Each call is one transaction; the rows are the queue, and what is in memory is only the wish to be woken: a claim
 that found nothing watches the live events and looks again. Leases go by this server's clock alone. What an
-attempt is and how it ends stands in `attempts`, the sentence for a waiting task in `waiting`.
+attempt is and how it ends stands in `attempts`, which task a worker gets in `placing`, the order in `order`, the
+sentence for a waiting task in `waiting`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import asyncio
 import logging
 import math
 import time
-import uuid
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound, TaskloomError
-from taskloom.domain.project import check_tag, check_text
+from taskloom.domain.placeholders import secret_names
+from taskloom.domain.placement import shape_of, wanted_by
+from taskloom.domain.project import check_text
 from taskloom.domain.queue import Queue, Waiting, WorkerInfo
 from taskloom.domain.status import Move, Status
 from taskloom.domain.task import Task
@@ -27,13 +28,34 @@ from taskloom.server.accounts.service import AccountService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
 from taskloom.server.events import EventBus
-from taskloom.server.queues import attempts, store
-from taskloom.server.queues.agents import AgentDesk, check_worker
-from taskloom.server.queues.attempts import Changed
-from taskloom.server.queues.store import WorkerRow
-from taskloom.server.queues.waiting import Serving, explain, free_slots
+from taskloom.server.queues import (
+    entry_store,
+    lease_store,
+    order,
+    placing,
+    preempting,
+    reasons,
+    store,
+    sweep_store,
+    worker_store,
+)
+from taskloom.server.queues.agents import AgentDesk
+from taskloom.server.queues.attempts import Attempts, Changed
+from taskloom.server.queues.queue_rules import (
+    DEFAULT_QUEUE,
+    MAX_PAGE,
+    MAX_QUEUES,
+    check_page,
+    check_registration,
+    checked_edit,
+    new_queue,
+)
+from taskloom.server.queues.secret_desk import SecretDesk
+from taskloom.server.queues.sweeps import Sweeps
+from taskloom.server.queues.worker_desk import WorkerDesk
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks import moves
+from taskloom.server.tasks.execution_checks import check_priority
 from taskloom.server.tasks.service import TaskService
 from taskloom.wire.messages import (
     Claim,
@@ -45,14 +67,13 @@ from taskloom.wire.messages import (
     QueueCreate,
     QueueEdit,
     QueueEntries,
+    QueuePage,
     Renew,
     Renewed,
     WorkerRegister,
 )
 from taskloom.wire.worker_protocol import MAX_LEASE, MAX_WAIT, MIN_LEASE
 
-DEFAULT_QUEUE = "default"
-MAX_NAME, MAX_SLOTS, MAX_QUEUES, MAX_ATTEMPTS, MAX_TAGS = 256, 1024, 256, 1000, 256
 LOOK_AGAIN = 2.0  # seconds after which a waiting claim looks by itself (another server on the same database)
 FORGET_WORKER = 7 * 86_400.0
 _WAKING = frozenset({"queue"})
@@ -69,10 +90,14 @@ class QueueService:
         settings: Settings,
         accounts: AccountService,
         tasks: TaskService,
+        secrets: SecretDesk,
     ) -> None:
         self._db, self._bus, self._clock, self._settings = main, bus, clock, settings
-        self._accounts, self._tasks = accounts, tasks
-        self.agents = AgentDesk(main, clock, settings, accounts, tasks, self._tell)
+        self._tasks, self._secrets = tasks, secrets
+        self._attempts = Attempts(accounts, tasks, secrets)
+        self._sweeps = Sweeps(tasks, self._attempts)
+        self._workers = WorkerDesk(main, clock, self._served)
+        self.agents = AgentDesk(main, clock, settings, tasks, self._attempts, self._sweeps, self._tell)
         self._sweeper: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------
@@ -80,7 +105,13 @@ class QueueService:
     async def start(self) -> None:
         """The queue `default` is there, and every open lease lives one more period: we were away, not they."""
         now = self._clock()
-        await self._db.write(lambda tx: _prepare(tx, self._accounts, now))
+
+        def work(tx: Connection) -> None:
+            _queue_or_new(tx, DEFAULT_QUEUE, now, create=True)
+            self._attempts.extend_all(tx, now)
+            worker_store.forget_workers(tx, now - FORGET_WORKER)
+
+        await self._db.write(work)
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
 
     async def stop(self) -> None:
@@ -100,31 +131,49 @@ class QueueService:
 
     def _pause(self, tx: Connection) -> float:
         """Five seconds, or a sixth of the shortest lease."""
-        shortest = min((lease.seconds for lease in store.open_leases(tx)), default=math.inf)
-        return min(self._settings.sweep, shortest / 6)
+        shortest = lease_store.next_expiry(tx)[1]
+        return min(self._settings.sweep, (math.inf if shortest is None else shortest) / 6)
 
     async def sweep(self) -> int:
-        """Close every lease that ran out; how many there were."""
+        """Close every lease that ran out; how many there were. Ends sweeps, and makes room for what is urgent."""
         now = self._clock()
-        if not await self._db.read(lambda tx: any(lease.expires <= now for lease in store.open_leases(tx))):
+        if not await self._db.read(lambda tx: self._must_sweep(tx, now)):
             return 0
 
-        def work(tx: Connection) -> list[Changed | None]:
-            return [attempts.expire(tx, self._accounts, lease, now) for lease in store.expired_leases(tx, now)]
+        def work(tx: Connection) -> tuple[int, list[Changed]]:
+            expired = lease_store.expired_leases(tx, now)
+            ended = [self._attempts.expire(tx, lease, now) for lease in expired]
+            told = [self._sweeps.after(tx, changed, now) for changed in ended if changed is not None]
+            told += self._sweeps.settle_all(tx, now)
+            preempting.make_room(tx, self._attempts, now)
+            return len(expired), told
 
-        ended = await self._db.write(work)
-        for changed in ended:
-            if changed is not None:
-                self._tell(changed)
-        return len(ended)
+        number, told = await self._db.write(work)
+        for changed in told:
+            self._tell(changed)
+        return number
+
+    def _must_sweep(self, tx: Connection, now: float) -> bool:
+        first, _ = lease_store.next_expiry(tx)
+        if first is not None and first <= now:
+            return True
+        if lease_store.preemptible_from(tx) is not None:
+            return True
+        return any(self._sweeps.is_over(tx, sweep_id) for sweep_id in sweep_store.open_sweeps(tx))
 
     # --- queues -----------------------------------------------------------------------------------------
 
     async def list_queues(self) -> list[Queue]:
         return await self._db.read(store.list_queues)
 
-    async def get_queue(self, key: str) -> QueueEntries:
-        return await self._db.read(lambda tx: _entries(tx, _queue(tx, key)))
+    async def get_queue(self, key: str, page: QueuePage) -> QueueEntries:
+        check_page(page)
+
+        def work(tx: Connection) -> QueueEntries:
+            queue = _queue(tx, key)
+            return QueueEntries(queue=queue, entries=entry_store.page(tx, queue.id, page.limit, page.offset))
+
+        return await self._db.read(work)
 
     async def find_queue(self, key: str) -> Queue:
         """By id, else by name, without its entries."""
@@ -132,10 +181,10 @@ class QueueService:
 
     async def waiting_tasks(self, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
         """By queue: id, name and time of what waits there, the next one first."""
-        return await self._db.read(lambda tx: store.waiting_tasks(tx, queue_ids))
+        return await self._db.read(lambda tx: entry_store.waiting_tasks(tx, queue_ids))
 
     async def create_queue(self, wanted: QueueCreate) -> Queue:
-        queue = _new_queue(wanted, self._clock())
+        queue = new_queue(wanted, self._clock())
 
         def work(tx: Connection) -> Queue:
             if store.find_queue(tx, queue.name) is not None or not store.add_queue(tx, queue):
@@ -147,7 +196,7 @@ class QueueService:
         return queue
 
     async def edit_queue(self, key: str, edit: QueueEdit) -> Queue:
-        columns = _checked_edit(edit)
+        columns = checked_edit(edit)
 
         def work(tx: Connection) -> Queue:
             queue = _queue(tx, key)
@@ -178,8 +227,8 @@ class QueueService:
                     running=queue.running,
                 )
             freed: list[Changed] = []
-            for task_id in store.order(tx, queue.id):
-                store.remove_entry(tx, task_id)
+            for task_id in entry_store.order(tx, queue.id):
+                entry_store.remove_entry(tx, task_id)
                 moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=f"queue {queue.name} was deleted")
                 freed.append(Changed(self._tasks.load(tx, task_id)))
             store.delete_queue(tx, queue.id)
@@ -191,140 +240,134 @@ class QueueService:
         self._wake(queue_id)
 
     async def move_entry(self, key: str, task_id: str, position: int) -> QueueEntries:
-        """Position 1 is the front, -1 the back, -2 one before it."""
+        """Position 1 is the front, -1 the back, -2 one before it. The page of entries where it stands now."""
+        place = await self.place_entry(key, task_id, position)
+        return await self.get_queue(key, QueuePage(offset=(place - 1) // MAX_PAGE * MAX_PAGE))
+
+    async def place_entry(self, key: str, task_id: str, position: int) -> int:
+        """The same; the place that it has got, counted from 1."""
         if position == 0:
             raise BadInput("position 0: expected 1 for the front, or -1 for the back")
         return await self._place(
             key, task_id, lambda _, last: position - 1 if position > 0 else last + position + 1
         )
 
-    async def shift_entry(self, key: str, task_id: str, steps: int) -> QueueEntries:
-        """So many places nearer to the back; a negative number of them nearer to the front."""
+    async def shift_entry(self, key: str, task_id: str, steps: int) -> int:
+        """So many places nearer to the back; a negative number of them nearer to the front. Its new place."""
         return await self._place(key, task_id, lambda now, _: now + steps)
 
-    async def _place(self, key: str, task_id: str, where: Callable[[int, int], int]) -> QueueEntries:
+    async def _place(self, key: str, task_id: str, where: Callable[[int, int], int]) -> int:
         """`where` tells the new place, from the present one and the last one; all count from 0."""
 
-        def work(tx: Connection) -> QueueEntries:
+        def work(tx: Connection) -> tuple[str, int]:
             queue = _queue(tx, key)
-            waiting = store.order(tx, queue.id)
-            if task_id not in waiting:
-                raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
-            rest = [other for other in waiting if other != task_id]
-            place = max(where(waiting.index(task_id), len(rest)), 0)
-            store.reorder(tx, [*rest[:place], task_id, *rest[place:]])
-            return _entries(tx, queue)
+            return queue.id, order.place(tx, queue, task_id, where)
 
-        moved = await self._db.write(work)
-        self._wake(moved.queue.id)
-        return moved
+        queue_id, place = await self._db.write(work)
+        self._wake(queue_id)
+        return place
 
     # --- tasks in queues --------------------------------------------------------------------------------
 
     async def enqueue(self, caller: Caller, task_id: str, wanted: Enqueue) -> Task:
+        """Pending; or, with a sweep, running, while the tasks that are its combinations are pending."""
         now = self._clock()
+        if wanted.priority is not None:
+            check_priority(wanted.priority)
 
         def work(tx: Connection) -> Changed:
             queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
-            moves.move(tx, task_id, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
-            store.forget_attempts(tx, task_id)
-            store.add_entry(tx, queue.id, task_id, caller.user, now, front=False)
-            return Changed(self._tasks.load(tx, task_id), queue.id)
+            found = moves.known(tx, task_id)
+            pending = moves.make(tx, found, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
+            task = pending.task
+            self._must_have_secrets(tx, caller, task)
+            lease_store.forget_attempts(tx, task_id)
+            grid, waits = task.execution.sweep, [task]
+            if grid is not None:
+                waits = self._sweeps.combine(task, grid, caller.user, now)
+            _check_waiting(tx, queue, caller.user, len(waits))
+            if grid is not None:
+                task = self._sweeps.begin(tx, pending, waits, queue.id, now)
+            rank = entry_store.next_rank(tx, queue.id, now)
+            entry_store.add_entries(tx, _entries(waits, queue.id, caller.user, wanted.priority, rank, now))
+            preempting.make_room(tx, self._attempts, now)
+            named = msgspec.structs.replace(task, queue_name=queue.name)
+            return Changed(self._tasks.with_results(tx, named), queue.id)
 
         return self._tell(await self._db.write(work)).task
+
+    def _must_have_secrets(self, tx: Connection, caller: Caller, task: Task) -> None:
+        names = secret_names(task.execution, task.parameters)
+        missing = self._secrets.missing(tx, names, caller.user, task.project) if names else []
+        if missing:
+            raise BadInput(
+                f"secrets that the task names and nobody has set: {', '.join(missing)}; "
+                f"expected them of the user {caller.user} or the project {task.project}",
+                secrets=missing,
+            )
 
     async def dequeue(self, task_id: str, wanted: MoveRequest) -> Task:
         now = self._clock()
 
         def work(tx: Connection) -> Changed:
             moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=wanted.reason, message=wanted.message)
-            queue = store.remove_entry(tx, task_id) or ""
-            return Changed(self._tasks.load(tx, task_id), queue)
+            queue = entry_store.remove_entry(tx, task_id) or ""
+            return self._sweeps.after(tx, Changed(self._tasks.load(tx, task_id), queue), now)
 
         return self._tell(await self._db.write(work)).task
 
     async def abort(self, caller: Caller, task_id: str, wanted: MoveRequest) -> Task:
-        """Pending: never runs. Running under a lease: marked to stop. Running without one: aborted at once."""
+        """Pending: never runs. Running under a lease: marked to stop. Running without one: aborted at once, and if
+        that is a sweep, with what is left of its tasks.
+        """
         now = self._clock()
         reason = wanted.reason or f"aborted by {caller.user}"
 
         def work(tx: Connection) -> Changed:
             found = moves.known(tx, task_id)
-            lease = store.open_lease(tx, task_id)
+            lease = lease_store.open_lease(tx, task_id)
             if found.status is Status.RUNNING and lease is not None:
-                if not lease.stop:
-                    attempts.stop(tx, lease, reason, now)
+                if not lease.stop or lease.give_back:
+                    self._attempts.stop(tx, lease, reason, now)
                 return Changed(self._tasks.load(tx, task_id), lease.queue_id)
-            moves.move(tx, task_id, Move.ABORT, now=now, reason=reason, message=wanted.message, lease=None)
-            queue = store.remove_entry(tx, task_id) or ""
-            return Changed(self._tasks.load(tx, task_id), queue)
+            moves.make(tx, found, Move.ABORT, now=now, reason=reason, message=wanted.message, lease=None)
+            queue = entry_store.remove_entry(tx, task_id) or ""
+            also: tuple[Changed, ...] = ()
+            if found.task.execution.sweep is not None:
+                also = self._sweeps.abort(tx, task_id, f"its sweep was aborted: {reason}", now)
+                queue = queue or found.task.queue
+            return self._sweeps.after(tx, Changed(self._tasks.load(tx, task_id), queue, also), now)
 
         return self._tell(await self._db.write(work)).task
 
     async def waiting(self, task_id: str) -> Waiting:
         now = self._clock()
-        return await self._db.read(lambda tx: _waiting(tx, task_id, now))
+        return await self._db.read(lambda tx: reasons.waiting(tx, task_id, now))
 
     # --- workers ----------------------------------------------------------------------------------------
 
     async def list_workers(self) -> list[WorkerInfo]:
-        now = self._clock()
-
-        def work(tx: Connection) -> list[WorkerInfo]:
-            held = _tasks_by_worker(tx)
-            return [_info(row, held.get(row.id, ()), now) for row in store.list_workers(tx)]
-
-        return await self._db.read(work)
+        return await self._workers.list()
 
     async def register_worker(self, caller: Caller, wanted: WorkerRegister) -> WorkerInfo:
         _no_task(caller)
-        _check_registration(wanted)
-        now = self._clock()
-
-        def work(tx: Connection) -> WorkerInfo:
-            served = [_queue_or_new(tx, key, now, create=wanted.create_queues).id for key in wanted.queues]
-            row = WorkerRow(
-                id=wanted.id,
-                name=wanted.name,
-                user=caller.user,
-                queues=tuple(dict.fromkeys(served)),
-                slots=wanted.slots,
-                version=wanted.version,
-                machine=wanted.machine,
-                lease_seconds=30.0,
-                draining=False,
-                registered=now,
-                last_seen=now,
-            )
-            store.put_worker(tx, row)
-            return _info(row, _tasks_by_worker(tx).get(row.id, ()), now)
-
-        info = await self._db.write(work)
+        check_registration(wanted)
+        info = await self._workers.register(caller, wanted)
         self._wake("", "worker")
         return info
 
     async def unregister_worker(self, worker_id: str) -> None:
-        def work(tx: Connection) -> None:
-            if not store.remove_worker(tx, worker_id):
-                raise NotFound(f"no worker {worker_id[:80]!r}")
-
-        await self._db.write(work)
+        await self._workers.unregister(worker_id)
         self._wake("", "worker")
 
     async def drain_worker(self, worker_id: str, *, drain: bool) -> WorkerInfo:
-        now = self._clock()
-
-        def work(tx: Connection) -> WorkerInfo:
-            store.drain_worker(tx, worker_id, drain=drain)
-            row = store.find_worker(tx, worker_id)
-            if row is None:
-                raise NotFound(f"no worker {worker_id[:80]!r}")
-            return _info(row, _tasks_by_worker(tx).get(row.id, ()), now)
-
-        info = await self._db.write(work)
+        info = await self._workers.drain(worker_id, drain=drain)
         self._wake("", "worker")
         self._wake("")
         return info
+
+    def _served(self, tx: Connection, key: str, create: bool) -> str:
+        return _queue_or_new(tx, key, self._clock(), create=create).id
 
     # --- leases -----------------------------------------------------------------------------------------
 
@@ -346,36 +389,53 @@ class QueueService:
                     self._tell(Changed(lease.task, lease.task.queue))
                     return lease
                 first = False
-                await live.next(max(min(LOOK_AGAIN, ends - time.monotonic()), 0))
+                if await live.next(max(min(LOOK_AGAIN, ends - time.monotonic()), 0)) is not None:
+                    while await live.next(0) is not None:  # one look for all that happened meanwhile
+                        pass
         return None
 
     async def _look(self, wanted: Claim, *, first: bool) -> Lease | None:
         """One look. The first one always writes: it says that the worker lives, and whether it is known."""
-        if not first and not await self._db.read(lambda tx: store.any_entry(tx, wanted.queues)):
-            return None
         now = self._clock()
+        if not first and not await self._db.read(lambda tx: self._would_find(tx, wanted, now)):
+            return None
 
         def work(tx: Connection) -> Lease | None:
-            store.see_worker(tx, wanted.worker, now, wanted.machine, wanted.lease)
-            lease = attempts.claim(tx, self._accounts, wanted.worker, wanted.queues, wanted.lease, now)
-            return lease and msgspec.structs.replace(lease, task=self._tasks.load(tx, lease.task.id))
+            worker = worker_store.see_worker(tx, wanted.worker, now, wanted.machine, wanted.lease)
+            if worker is None:
+                raise NotFound(f"no worker {wanted.worker[:80]!r}; register first", worker=wanted.worker[:80])
+            claimed = self._attempts.claim(tx, worker, wanted.queues, wanted.lease, now)
+            if claimed.passed:
+                preempting.make_room(tx, self._attempts, now)
+            return claimed.lease
 
         return await self._db.write(work)
+
+    def _would_find(self, tx: Connection, wanted: Claim, now: float) -> bool:
+        """Whether there is something to write for this claim."""
+        if not entry_store.any_entry(tx, wanted.queues):
+            return False
+        worker = worker_store.find_worker(tx, wanted.worker)
+        if worker is None or worker.draining:
+            return worker is None
+        found = placing.look(tx, worker, store.queue_policies(tx, wanted.queues), now)
+        return found.entry is not None or found.hold is not None
 
     async def renew(self, token: str, said: Renew) -> Renewed:
         now = self._clock()
         phase = check_text(said.phase[:64], "phase")
+        if not 0 <= said.keep <= MAX_LEASE:
+            raise BadInput(f"keep {said.keep}: expected 0 to {MAX_LEASE:g} seconds")
         lease = await self._db.write(
-            lambda tx: attempts.renew(tx, self._accounts, token, phase, said.machine, now)
+            lambda tx: self._attempts.renew(tx, token, phase, said.machine, said.keep, now)
         )
-        return Renewed(expires=lease.expires, stop=lease.stop, reason=lease.stop_reason)
+        return Renewed(expires=lease.expires, stop=lease.stop, give_back=lease.give_back, reason=lease.stop_reason)
 
     async def finish(self, token: str, said: Finish) -> Task:
         now = self._clock()
 
         def work(tx: Connection) -> Changed:
-            ended = attempts.finish(tx, self._accounts, token, said, now)
-            return Changed(self._tasks.load(tx, ended.task.id), ended.queue)
+            return self._sweeps.after(tx, self._attempts.finish(tx, token, said, now), now)
 
         await self._tasks.copy_last_values()  # who sees the task ended sees them, too
         return self._tell(await self._db.write(work)).task
@@ -409,18 +469,14 @@ class QueueService:
                 time=self._clock(),
             )
         )
+        for other in changed.also:
+            self._tell(other)
         if changed.queue:
             self._wake(changed.queue)
         return changed
 
     def _wake(self, queue: str, kind: str = "queue") -> None:
         self._bus.publish(LiveEvent(kind=kind, queue=queue, time=self._clock()))
-
-
-def _prepare(tx: Connection, accounts: AccountService, now: float) -> None:
-    _queue_or_new(tx, DEFAULT_QUEUE, now, create=True)
-    attempts.extend_all(tx, accounts, now)
-    store.forget_workers(tx, now - FORGET_WORKER)
 
 
 def _queue(tx: Connection, key: str) -> Queue:
@@ -431,128 +487,46 @@ def _queue(tx: Connection, key: str) -> Queue:
 
 
 def _queue_or_new(tx: Connection, key: str, now: float, *, create: bool) -> Queue:
-    found = store.find_queue(tx, key)
-    if found is None and create:
-        found = _new_queue(QueueCreate(name=key), now)
-        if not store.add_queue(tx, found):
-            return _queue(tx, key)
-    return found if found is not None else _queue(tx, key)
+    """Without its counts."""
+    found = store.queue_policies(tx, [key])
+    if not found and create:
+        made = new_queue(QueueCreate(name=key), now)
+        return made if store.add_queue(tx, made) else _queue(tx, key)
+    return found[0] if found else _queue(tx, key)
 
 
-def _new_queue(wanted: QueueCreate, now: float) -> Queue:
-    return Queue(
-        id=uuid.uuid4().hex,
-        name=_check_name(wanted.name),
-        description=check_text(wanted.description, "description"),
-        on_lost=wanted.on_lost,
-        max_attempts=_check_attempts(wanted.max_attempts),
-        tags=_check_tags(wanted.tags),
-        created=now,
-    )
+def _entries(
+    waits: Sequence[Task], queue_id: str, user: str, priority: int | None, rank: float, now: float
+) -> list[entry_store.Entry]:
+    """One after the other, from the rank on. `priority`: None is each task's own."""
+    return [
+        entry_store.make_entry(
+            queue_id,
+            task.id,
+            user,
+            shape_of(wanted_by(task.execution)),
+            task.execution.priority if priority is None else priority,
+            rank + number * entry_store.STEP,
+            now,
+        )
+        for number, task in enumerate(waits)
+    ]
 
 
-def _checked_edit(edit: QueueEdit) -> dict[str, str | int | bool | tuple[str, ...]]:
-    columns: dict[str, str | int | bool | tuple[str, ...]] = {}
-    if edit.name is not None:
-        columns["name"] = _check_name(edit.name)
-    if edit.description is not None:
-        columns["description"] = check_text(edit.description, "description")
-    if edit.tags is not None:
-        columns["tags"] = _check_tags(edit.tags)
-    if edit.paused is not None:
-        columns["paused"] = edit.paused
-    if edit.on_lost is not None:
-        columns["on_lost"] = edit.on_lost
-    if edit.max_attempts is not None:
-        columns["max_attempts"] = _check_attempts(edit.max_attempts)
-    return columns
-
-
-def _check_name(name: str) -> str:
-    name = check_text(name.strip(), "queue name")
-    if not 1 <= len(name) <= MAX_NAME:
-        raise BadInput(f"queue name {name[:80]!r}: expected 1 to {MAX_NAME} characters")
-    return name
-
-
-def _check_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    if len(tags) > MAX_TAGS:
-        raise BadInput(f"{len(tags)} tags; expected at most {MAX_TAGS}")
-    return tuple(dict.fromkeys(check_tag(tag) for tag in tags))
-
-
-def _check_attempts(number: int) -> int:
-    if not 1 <= number <= MAX_ATTEMPTS:
-        raise BadInput(f"max_attempts {number}: expected 1 to {MAX_ATTEMPTS}")
-    return number
-
-
-def _check_registration(wanted: WorkerRegister) -> None:
-    check_worker(wanted.id)
-    if not 1 <= len(check_text(wanted.name, "worker name")) <= MAX_NAME:
-        raise BadInput(f"worker name: expected 1 to {MAX_NAME} characters")
-    if not 1 <= wanted.slots <= MAX_SLOTS:
-        raise BadInput(f"slots {wanted.slots}: expected 1 to {MAX_SLOTS}")
-    if not 1 <= len(wanted.queues) <= MAX_QUEUES:
-        raise BadInput(f"queues: expected 1 to {MAX_QUEUES} names or ids")
+def _check_waiting(tx: Connection, queue: Queue, user: str, more: int) -> None:
+    most = queue.max_waiting_per_user
+    if not most:
+        return
+    waiting = entry_store.count_waiting(tx, queue.id, user)
+    if waiting + more > most:
+        raise Conflict(
+            f"queue {queue.name!r} lets {most} tasks of one user wait; {user} has {waiting} waiting"
+            + (f" and brings {more}" if more > 1 else ""),
+            limit=most,
+            waiting=waiting,
+        )
 
 
 def _no_task(caller: Caller) -> None:
     if caller.lease:
         raise Forbidden("the key of a running task is not a worker's: it can neither register nor claim")
-
-
-def _entries(tx: Connection, queue: Queue) -> QueueEntries:
-    return QueueEntries(queue=queue, entries=store.list_entries(tx, queue.id))
-
-
-def _tasks_by_worker(tx: Connection) -> dict[str, tuple[str, ...]]:
-    held: dict[str, tuple[str, ...]] = {}
-    for lease in store.open_leases(tx):
-        held[lease.worker_id] = (*held.get(lease.worker_id, ()), lease.task_id)
-    return held
-
-
-def _info(row: WorkerRow, held: Sequence[str], now: float) -> WorkerInfo:
-    return WorkerInfo(
-        id=row.id,
-        name=row.name,
-        queues=row.queues,
-        slots=row.slots,
-        tasks=tuple(held),
-        machine=row.machine,
-        version=row.version,
-        user=row.user,
-        registered=row.registered,
-        last_seen=row.last_seen,
-        alive=_alive(row, now),
-        draining=row.draining,
-    )
-
-
-def _alive(row: WorkerRow, now: float) -> bool:
-    return now - row.last_seen <= 2 * row.lease_seconds
-
-
-def _waiting(tx: Connection, task_id: str, now: float) -> Waiting:
-    status = moves.known(tx, task_id).status
-    place = store.waiting_place(tx, task_id)
-    if place is None:
-        raise Conflict(f"task {task_id} is {status.value}; it does not wait in a queue", status=status.value)
-    queue_id, ahead = place
-    queue = _queue(tx, queue_id)
-    busy = Counter(lease.worker_id for lease in store.open_leases(tx))
-    serving = [
-        Serving(row.name, row.slots, busy[row.id], _alive(row, now), row.draining)
-        for row in store.list_workers(tx)
-        if queue_id in row.queues
-    ]
-    return Waiting(
-        task=task_id,
-        queue=queue.name,
-        position=ahead + 1,
-        ahead=ahead,
-        reason=explain(queue, ahead, serving),
-        workers=sum(1 for worker in serving if worker.alive),
-        free_slots=free_slots(serving),
-    )

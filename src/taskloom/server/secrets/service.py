@@ -123,13 +123,12 @@ class SecretService:
         return [name for name in dict.fromkeys(names) if name not in there]
 
     def for_lease(
-        self, tx: Connection, names: Collection[str], user: str, project: str, execution: Execution | None = None
+        self, tx: Connection, names: Collection[str], user: str, project: str, execution: Execution
     ) -> tuple[dict[str, str], tuple[Credential, ...]]:
         """The values of these names, and what git may answer where the execution's code comes from."""
         rows = self._seen(tx, names, user, project)
         values = {name: self._vault.open(row.id, row.value) for name, row in rows.items()}
-        wanted = addresses(execution) if execution is not None else ()
-        return values, self._credentials(tx, wanted, user, project)
+        return values, self._credentials(tx, addresses(execution), user, project)
 
     def _credentials(
         self, tx: Connection, wanted: Sequence[str], user: str, project: str

@@ -20,6 +20,7 @@ from taskloom.domain.parameters import flatten
 from taskloom.domain.project import check_name, check_project, check_tag, check_text
 from taskloom.domain.task import SHORT_TEXT, Task, TaskEdit, apply_edit
 from taskloom.server.settings import MIB
+from taskloom.server.tasks.execution_checks import check_execution
 
 MAX_TEXT = 16 * MIB  # characters of a diff, a configuration object, a list of packages
 MAX_DOCUMENT = 48 * MIB  # bytes of everything that is kept as one document
@@ -29,7 +30,6 @@ MAX_TAGS = 256
 MAX_SHORT = 4096  # characters of an address, a branch, an image
 _ID = re.compile(r"[0-9a-f]{32}")
 _WRITER = re.compile(r"[0-9A-Za-z_.-]{1,64}")
-_LONG_FIELDS = frozenset({"diff", "packages", "setup"})
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -82,7 +82,7 @@ def checked(task: Task, before: Task | None = None) -> Task:
     if differs("progress") and task.progress is not None and not 0 <= task.progress <= 100:
         raise BadInput(f"progress {task.progress}: expected a number from 0 to 100")
     if differs("execution"):
-        _check_execution(task.execution)
+        check_execution(task.execution)
     _check_documents(task, differs)
     return msgspec.structs.replace(task, **changes)
 
@@ -116,24 +116,6 @@ def finite(number: float, what: str) -> float:
     if not math.isfinite(number):
         raise BadInput(f"{what} {number}: expected a finite number")
     return number
-
-
-def _check_execution(execution: Execution) -> None:
-    for field in Execution.__struct_fields__:
-        value = getattr(execution, field)
-        if isinstance(value, str):
-            limit = MAX_TEXT if field in _LONG_FIELDS else MAX_SHORT
-            if field == "image_arguments":
-                limit = SHORT_TEXT
-            check_long(value, f"execution.{field}", limit)
-    for field in ("repository", "branch", "tag", "commit", "entry_point", "working_dir", "image"):
-        check_text(getattr(execution, field), f"execution.{field}")
-    for word in (*execution.arguments, *execution.command, *execution.variables.values()):
-        check_long(word, "execution: an argument or variable", MAX_VALUE)
-    for name in execution.variables:
-        if not name or "=" in name:
-            raise BadInput(f"execution.variables: {name[:80]!r} is no name of an environment variable")
-        check_text(name, "execution.variables: the name")
 
 
 def _check_documents(task: Task, differs: Any) -> None:

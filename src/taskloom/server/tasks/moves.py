@@ -7,6 +7,7 @@ to a worker's attempt; the moves of that attempt name its token. All functions w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -66,7 +67,7 @@ def begin_attempt(tx: Connection, task_id: str, token: str, worker: str, queue_i
 
 def end_attempt(
     tx: Connection,
-    task_id: str,
+    found: store.Found,
     token: str,
     kind: Move,
     *,
@@ -79,21 +80,29 @@ def end_attempt(
     Without a reason or message of its own it keeps what the script left. Raises LeaseLost when the task is
     not under this lease.
     """
-    found = known(tx, task_id)
     if not token or found.lease != token:
-        raise LeaseLost(f"task {task_id} is not under this lease", status=found.status.value)
-    left = "" if found.task.status_message == STOPPING else found.task.status_message
+        raise LeaseLost(f"task {found.task.id} is not under this lease", status=found.status.value)
     return make(
         tx,
         found,
         kind,
         now=now,
         reason=reason or found.task.status_reason,
-        message=message or left,
+        message=message or left_message(found.task),
         at=now,
         lease=None,
         holds=token,
     )
+
+
+def left_message(task: Task) -> str:
+    """What the script said last, unless it was only told to stop."""
+    return "" if task.status_message == STOPPING else task.status_message
+
+
+def abort_waiting(tx: Connection, task_ids: Sequence[str], reason: str, now: float) -> list[str]:
+    """Abort those of the tasks that wait; which they were. As many at once as a sweep has."""
+    return store.abort_waiting(tx, task_ids, told(reason), now)
 
 
 def make(

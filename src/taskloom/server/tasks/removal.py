@@ -37,10 +37,12 @@ class Removal:
 
     def drop_tasks(self, tx: Connection, task_ids: Sequence[str]) -> dict[str, list[str]]:
         """First step of deleting tasks; tells by task what nobody names any more at their destinations."""
+        files = store.files_of(tx, task_ids)
         elsewhere = {task_id: self._artifacts.stored_elsewhere(tx, task_id) for task_id in task_ids}
         for task_id in task_ids:
             self._artifacts.drop_results(tx, task_id)
         store.remove(tx, task_ids)
+        self._artifacts.lost_names(tx, files)
         store.note_deletion(tx, task_ids, self._clock(), results_only=False)
         left = {task_id: self._artifacts.named_by_nobody(tx, uris) for task_id, uris in elsewhere.items() if uris}
         return {task_id: uris for task_id, uris in left.items() if uris}

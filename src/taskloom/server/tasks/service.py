@@ -128,7 +128,11 @@ class TaskService:
 
     def load(self, tx: Connection, task_id: str) -> Task:
         """The task with its artifacts and models, without its metrics (they stand in the other database)."""
-        return self._with_results(tx, [moves.known(tx, task_id).task])[0]
+        return self.with_results(tx, moves.known(tx, task_id).task)
+
+    def with_results(self, tx: Connection, task: Task) -> Task:
+        """A task that this transaction has read, with its artifacts and models."""
+        return self._with_results(tx, [task])[0]
 
     async def query_tasks(self, wanted: TaskQuery) -> TaskList:
         query.check(wanted, self._settings.max_page)
@@ -200,6 +204,7 @@ class TaskService:
             if store.status_of(tx, task.id) is not None or store.was_deleted(tx, task.id):
                 raise Conflict(f"there is or was a task {task.id}; ids are never used again", task=task.id)
             placed = self._placed(tx, task, caller.user)
+            self._name_files(tx, "", placed)
             store.add(tx, placed)
             if also is not None:
                 also(tx, placed)
@@ -241,7 +246,9 @@ class TaskService:
                     "clone it, or reset it first",
                     status=found.status.value,
                 )
-            return self._write(tx, found, self._placed(tx, edited(found.task, edit), caller.user, found.task))
+            after = self._placed(tx, edited(found.task, edit), caller.user, found.task)
+            self._name_files(tx, found.task.execution.files, after)
+            return self._write(tx, found, after)
 
         return self._told(await self._db.write(work))
 
@@ -277,11 +284,27 @@ class TaskService:
             if wanted.edit is not None:
                 clone = edited(clone, wanted.edit)
             clone = self._placed(tx, clone, caller.user)
+            self._name_files(tx, "", clone)
             store.add(tx, clone)
             self._removal.keep_inputs(tx, clone, self._artifacts.links_of_task(tx, source.id))
             return self.load(tx, clone.id)
 
         return self._told(await self._db.write(work))
+
+    def add_waiting(self, tx: Connection, source: Task, made: Sequence[Task], queue_id: str) -> None:
+        """Tasks that run the same as `source` with other parameters; they wait in the queue already."""
+        store.add_many(tx, [msgspec.structs.replace(task, queue=queue_id) for task in made])
+        links = [link for link in self._artifacts.links_of_task(tx, source.id) if link.direction == "input"]
+        for task in made if links else ():
+            self._removal.keep_inputs(tx, task, links)
+
+    def _name_files(self, tx: Connection, before: str, task: Task) -> None:
+        """The bytes that an execution names have to be here; those that it named before may go."""
+        files = task.execution.files
+        if files and files != before:
+            self._artifacts.must_hold(tx, files)
+        if before and files != before:
+            self._artifacts.lost_names(tx, [before])
 
     def _placed(self, tx: Connection, task: Task, user: str, before: Task | None = None) -> Task:
         """The task with the id of its project, made on the fly with those above it."""

@@ -9,10 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary, from_wire
@@ -57,7 +72,7 @@ _document_decoder = msgspec.msgpack.Decoder(Document)
 _encode = msgspec.msgpack.Encoder().encode
 
 _LIGHT = (
-    *(c for c in tasks.c if c.name not in {"document", "hidden"}),
+    *(c for c in tasks.c if c.name not in {"document", "hidden", "files"}),
     projects.c.name.label("project"),
     queues.c.name.label("queue_name"),
 )
@@ -97,7 +112,7 @@ class Gate:
 
 
 def find(connection: Connection, task_id: str) -> Found | None:
-    row = connection.execute(_whole().where(tasks.c.id == task_id)).one_or_none()
+    row = connection.execute(_BY_ID, {"wanted": task_id}).one_or_none()
     return None if row is None else _found(row)
 
 
@@ -166,6 +181,9 @@ def _whole() -> Select[Any]:
     return select(*_LIGHT, tasks.c.document).select_from(_SOURCE)
 
 
+_BY_ID = _whole().where(tasks.c.id == bindparam("wanted"))
+
+
 def _found(row: Row[Any]) -> Found:
     values = cast("dict[str, Any]", dict(row._mapping))  # pyright: ignore[reportPrivateUsage]
     document = _document_decoder.decode(values.pop("document")) if "document" in values else Document()
@@ -218,20 +236,34 @@ _PLAIN = (
 
 def add(connection: Connection, task: Task, *, opener: str = "") -> None:
     """A new row; the task's project must be there."""
-    connection.execute(
-        insert(tasks).values(
-            id=task.id,
-            queue_id=task.queue,
-            hidden=_hidden(task),
-            tags=_encode(task.tags),
-            system_tags=_encode(task.system_tags),
-            document=_encode(_document(task, opener)),
-            **{name: getattr(task, name) for name in _PLAIN},
-        )
-    )
-    _set_tags(connection, task.id, (), task.tags, system=False)
-    _set_tags(connection, task.id, (), task.system_tags, system=True)
-    _set_values(connection, task.id, {}, _values(task))
+    add_many(connection, [task], opener=opener)
+
+
+def add_many(connection: Connection, made: Sequence[Task], *, opener: str = "") -> None:
+    """New rows, as many as a sweep has, with a few statements."""
+    connection.execute(insert(tasks), [_row(task, opener) for task in made])
+    tags = [
+        {"task_id": task.id, "system": system, "tag": tag}
+        for task in made
+        for system, named in ((False, task.tags), (True, task.system_tags))
+        for tag in sorted(set(named))
+    ]
+    if tags:
+        connection.execute(insert(task_tags), tags)
+    _put_rows(connection, [(task.id, _values(task)) for task in made])
+
+
+def _row(task: Task, opener: str) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "queue_id": task.queue,
+        "hidden": _hidden(task),
+        "files": task.execution.files,
+        "tags": _encode(task.tags),
+        "system_tags": _encode(task.system_tags),
+        "document": _encode(_document(task, opener)),
+        **{name: getattr(task, name) for name in _PLAIN},
+    }
 
 
 def change(connection: Connection, found: Found, task: Task, *, opener: str | None = None) -> None:
@@ -253,6 +285,7 @@ def change(connection: Connection, found: Found, task: Task, *, opener: str | No
     document = _document(task, opener)
     if document != _document(before, found.opener):
         columns["document"] = _encode(document)
+        columns["files"] = task.execution.files
         _set_values(connection, task.id, _values(before), _values(task))
     if columns:
         connection.execute(update(tasks).where(tasks.c.id == task.id).values(**columns))
@@ -268,10 +301,44 @@ def move(
     **columns: Any,
 ) -> bool:
     """Change the state if it is still the one that was found (and it is still under the lease `holds`)."""
-    statement = update(tasks).where(tasks.c.id == task_id, tasks.c.status == found.value)
-    if holds is not None:
-        statement = statement.where(tasks.c.lease == holds)
-    return connection.execute(statement.values(status=target.value, **columns)).rowcount == 1
+    statement = _move_of(tuple(sorted(columns)), holds is not None)
+    given = {"wanted": task_id, "found": found.value, "holds": holds, "status": target.value, **columns}
+    return connection.execute(statement, given).rowcount == 1
+
+
+@cache
+def _move_of(columns: tuple[str, ...], held: bool) -> Update:
+    """Built once for each set of columns that a move writes."""
+    statement = update(tasks).where(tasks.c.id == bindparam("wanted"), tasks.c.status == bindparam("found"))
+    if held:
+        statement = statement.where(tasks.c.lease == bindparam("holds"))
+    return statement.values({name: bindparam(name) for name in ("status", *columns)})
+
+
+def abort_waiting(connection: Connection, task_ids: Sequence[str], reason: str, now: float) -> list[str]:
+    """Abort those of the tasks that wait; which they were."""
+    columns: dict[str, Any] = {
+        "status": Status.ABORTED.value,
+        "status_reason": reason,
+        "status_message": "",
+        "status_changed": now,
+        "last_update": now,
+        "completed": now,
+    }
+    aborted: list[str] = []
+    for start in range(0, len(task_ids), PAGE):
+        some = tasks.c.id.in_(list(task_ids[start : start + PAGE])) & (tasks.c.status == Status.PENDING.value)
+        aborted += connection.execute(update(tasks).where(some).values(**columns).returning(tasks.c.id)).scalars()
+    return aborted
+
+
+def files_of(connection: Connection, task_ids: Sequence[str]) -> list[str]:
+    """The digests that the executions of these tasks name."""
+    found: list[str] = []
+    for start in range(0, len(task_ids), PAGE):
+        some = tasks.c.id.in_(list(task_ids[start : start + PAGE])) & (tasks.c.files != "")
+        found += connection.execute(select(tasks.c.files).where(some).distinct()).scalars()
+    return found
 
 
 def touch(connection: Connection, task_id: str, now: float) -> None:
@@ -390,7 +457,16 @@ def _set_values(connection: Connection, task_id: str, before: dict[str, Value], 
 
 
 def _put_values(connection: Connection, task_id: str, values: dict[str, Value]) -> None:
-    if not values:
+    _put_rows(connection, [(task_id, values)])
+
+
+def _put_rows(connection: Connection, told: Sequence[tuple[str, dict[str, Value]]]) -> None:
+    rows = [
+        {"key": key, "task_id": task_id, "number": n, "text": t}
+        for task_id, values in told
+        for key, (n, t) in values.items()
+    ]
+    if not rows:
         return
     statement = db.insert(connection, task_values)
     connection.execute(
@@ -398,7 +474,7 @@ def _put_values(connection: Connection, task_id: str, values: dict[str, Value]) 
             index_elements=[task_values.c.key, task_values.c.task_id],
             set_={"number": statement.excluded.number, "text": statement.excluded.text},
         ),
-        [{"key": key, "task_id": task_id, "number": n, "text": t} for key, (n, t) in values.items()],
+        rows,
     )
 
 

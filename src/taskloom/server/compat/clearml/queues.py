@@ -39,7 +39,7 @@ from taskloom.server.compat.clearml.people import people_of
 from taskloom.server.compat.clearml.projecting import only, paging, roots
 from taskloom.server.compat.clearml.tokens import COMPANY
 from taskloom.server.patterns import matches_text
-from taskloom.server.queues.service import DEFAULT_QUEUE
+from taskloom.server.queues.queue_rules import DEFAULT_QUEUE
 from taskloom.wire.messages import Enqueue, MoveRequest, QueueCreate, QueueEdit
 
 DEFAULT_TAG = "default"
@@ -188,12 +188,12 @@ def endpoints(rooms: Rooms) -> Endpoints:
         found, task = await by_id(needed(call.body, "queue")), needed(call.body, "task")
         try:
             if position:
-                placed = await queues.move_entry(found.id, task, position)
+                placed = await queues.place_entry(found.id, task, position)
             else:
                 placed = await queues.shift_entry(found.id, task, steps)
         except NotFound as error:
             raise Refusal(error.message, 400, NOT_IN_QUEUE) from None
-        return {"position": [entry.task for entry in placed.entries].index(task)}
+        return {"position": placed - 1}
 
     async def move_to_front(call: ClearMLCall) -> Data:
         return await move_to(call, 1)

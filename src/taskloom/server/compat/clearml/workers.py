@@ -35,7 +35,7 @@ from taskloom.server.compat.clearml.people import People, people_of
 from taskloom.server.compat.clearml.projecting import only
 from taskloom.server.compat.clearml.tokens import COMPANY, COMPANY_NAME
 from taskloom.server.queues.agents import Report
-from taskloom.server.queues.store import AgentNotes
+from taskloom.server.queues.worker_store import AgentNotes
 from taskloom.wire.messages import TaskQuery
 
 LAST_SEEN = 3600  # seconds of silence after which a worker is left out, unless a client says otherwise

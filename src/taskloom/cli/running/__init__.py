@@ -1,0 +1,1 @@
+"""What `taskloom run` does before it asks the server: find the task file, choose and pack files, make the draft."""

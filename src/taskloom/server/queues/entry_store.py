@@ -1,0 +1,370 @@
+"""SQL of what waits in queues. The rows are the queue: nothing of it is kept in memory.
+
+The order of a queue is (hand, band, level, rank), see `order`. `level` stands in no column: how many tasks of the same
+user run or stand before, counted by a window over the queue. A claim needs no window: of each band it looks at the
+first entry of each lane, which are single steps into the index however much waits behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Subquery,
+    TextClause,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
+
+from taskloom.domain.placement import Wanted, read_shape
+from taskloom.domain.queue import QueueEntry
+from taskloom.server.queues.lease_store import count_attempts
+from taskloom.server.tables import entries, leases, projects, queues, tasks
+
+STEP = 0.001  # between the ranks of two entries that came at the same moment
+
+
+@dataclass(frozen=True)
+class Entry:
+    task_id: str
+    queue_id: str
+    hand: int
+    band: int
+    lane: str
+    rank: float
+    priority: int
+    user: str
+    enqueued: float
+    not_before: float = 0.0
+    hold: str = ""
+
+    @property
+    def shape(self) -> str:
+        return self.lane.partition("\n")[2]
+
+    @property
+    def wanted(self) -> Wanted:
+        return read_shape(self.shape)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an entry stands. ahead: by hand, by a higher priority, and later ones whose users have less running."""
+
+    entry: Entry
+    ahead: int
+    by_hand: int = 0
+    by_priority: int = 0
+    by_share: int = 0
+
+
+def make_entry(
+    queue_id: str,
+    task_id: str,
+    user: str,
+    shape: str,
+    priority: int,
+    rank: float,
+    enqueued: float,
+    hand: int = 0,
+    not_before: float = 0.0,
+) -> Entry:
+    band = 0 if hand else -priority
+    return Entry(task_id, queue_id, hand, band, f"{user}\n{shape}", rank, priority, user, enqueued, not_before)
+
+
+# --- coming and going -------------------------------------------------------------------------------------
+
+
+def next_rank(tx: Connection, queue_id: str, now: float) -> float:
+    """Behind everything that ever came: ranks are times, whatever the clock does."""
+    highest = tx.execute(_HIGHEST_RANK, {"queue": queue_id}).scalar_one()
+    return now if highest is None else max(now, highest + STEP)
+
+
+def add_entries(tx: Connection, made: Sequence[Entry]) -> None:
+    if made:
+        tx.execute(_ADD_ENTRY, [{name: getattr(entry, name) for name in _ENTRY} for entry in made])
+
+
+def remove_entry(tx: Connection, task_id: str) -> str | None:
+    """The id of the queue that the task was taken out of; None when it waited nowhere."""
+    return tx.execute(_REMOVE_ENTRY, {"task": task_id}).scalar_one_or_none()
+
+
+def remove_entries(tx: Connection, task_ids: Sequence[str]) -> None:
+    if task_ids:
+        tx.execute(delete(entries).where(entries.c.task_id == bindparam("task")), [{"task": t} for t in task_ids])
+
+
+def find_entry(tx: Connection, task_id: str) -> Entry | None:
+    row = tx.execute(select(entries).where(entries.c.task_id == task_id)).one_or_none()
+    return None if row is None else _entry(row)
+
+
+def count_waiting(tx: Connection, queue_id: str, user: str) -> int:
+    mine = (entries.c.queue_id == queue_id) & (entries.c.user == user)
+    return tx.execute(select(func.count()).where(mine)).scalar_one()
+
+
+def hold_for(tx: Connection, task_id: str, worker_id: str) -> None:
+    """From now on the worker keeps free for this task what others give back."""
+    tx.execute(update(entries).where(entries.c.task_id == task_id).values(hold=worker_id))
+
+
+def held_for(tx: Connection, queue_id: str, besides: str) -> dict[str, str]:
+    """By worker: the name of the task of the queue that it keeps free for, unless that is the one left out."""
+    held = (entries.c.queue_id == queue_id) & (entries.c.hold != "") & (entries.c.task_id != besides)
+    rows = tx.execute(
+        select(entries.c.hold, tasks.c.name).join(tasks, tasks.c.id == entries.c.task_id).where(held)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+# --- what a claim looks at --------------------------------------------------------------------------------
+
+
+def any_entry(tx: Connection, keys: Sequence[str]) -> bool:
+    """Whether anything waits in one of these queues that is not paused."""
+    named = queues.c.id.in_(keys) | queues.c.name.in_(keys)
+    waits = select(entries.c.task_id).where(entries.c.queue_id == queues.c.id).exists()
+    return tx.execute(select(queues.c.id).where(named, queues.c.paused.is_(False), waits)).first() is not None
+
+
+def next_band(tx: Connection, queue_id: str, after: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Hand and band of what comes first, or first after those; None when nothing does."""
+    if after is None:
+        row = tx.execute(_FIRST_BAND, {"queue": queue_id}).first()
+    else:
+        row = tx.execute(_NEXT_BAND, {"queue": queue_id, "hand": after[0], "band": after[1]}).first()
+    return None if row is None else (row[0], row[1])
+
+
+def heads(tx: Connection, queue_id: str, hand: int, band: int, now: float) -> list[Entry]:
+    """The first entry of each lane that makes no pause, in no order."""
+    given = {"queue": queue_id, "hand": hand, "band": band, "now": now}
+    return [_entry(row) for row in tx.execute(_HEADS, given)]
+
+
+def foremost(tx: Connection, queue_id: str, over: int, now: float, limit: int) -> list[Entry]:
+    """What waits with a priority above `over` and makes no pause, as it would go without fair shares."""
+    wanted = (
+        select(entries)
+        .where(entries.c.queue_id == queue_id, entries.c.priority > over, entries.c.not_before <= now)
+        .order_by(entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
+        .limit(limit)
+    )
+    return [_entry(row) for row in tx.execute(wanted)]
+
+
+# --- positions --------------------------------------------------------------------------------------------
+
+
+def page(tx: Connection, queue_id: str, limit: int, offset: int) -> list[QueueEntry]:
+    """Entries in their order, from `offset` on."""
+    placed = _placed(queue_id)
+    chosen = (
+        select(placed.c.task_id, placed.c.position)
+        .where(placed.c.position > offset, placed.c.position <= offset + limit)
+        .subquery("chosen")
+    )
+    rows = tx.execute(
+        select(
+            chosen.c.position,
+            entries.c.task_id,
+            entries.c.user,
+            entries.c.enqueued,
+            entries.c.priority,
+            tasks.c.name,
+            projects.c.name.label("project"),
+        )
+        .select_from(chosen)
+        .join(entries, entries.c.task_id == chosen.c.task_id)
+        .join(tasks, tasks.c.id == chosen.c.task_id)
+        .join(projects, projects.c.id == tasks.c.project_id)
+        .order_by(chosen.c.position)
+    ).all()
+    attempts = count_attempts(tx, [row.task_id for row in rows])
+    return [
+        QueueEntry(
+            task=row.task_id,
+            task_name=row.name,
+            project=row.project,
+            user=row.user,
+            position=row.position,
+            enqueued=row.enqueued,
+            attempts=attempts.get(row.task_id, 0),
+            priority=row.priority,
+        )
+        for row in rows
+    ]
+
+
+def order(tx: Connection, queue_id: str) -> list[str]:
+    """Ids of the waiting tasks, the next one first."""
+    placed = _placed(queue_id)
+    return list(tx.execute(select(placed.c.task_id).order_by(placed.c.position)).scalars())
+
+
+def at_position(tx: Connection, queue_id: str, position: int, without: str) -> Entry | None:
+    """The entry at the place, counted from 1, of the order that is left when `without` is taken out."""
+    placed = _placed(queue_id, without)
+    found = select(entries).join(placed, placed.c.task_id == entries.c.task_id)
+    row = tx.execute(found.where(placed.c.position == position)).one_or_none()
+    return None if row is None else _entry(row)
+
+
+def standing(tx: Connection, task_id: str) -> Standing | None:
+    """None when the task waits in no queue."""
+    mine = find_entry(tx, task_id)
+    if mine is None:
+        return None
+    placed = _placed(mine.queue_id)
+    me = select(placed.c.position).where(placed.c.task_id == task_id).scalar_subquery()
+    ahead = placed.c.position < me
+    by_hand = placed.c.hand < mine.hand
+    counted = tx.execute(
+        select(
+            func.count(),
+            func.count(case((by_hand, 1))),
+            func.count(case(((placed.c.hand == mine.hand) & (placed.c.band < mine.band), 1))),
+            func.count(case(((placed.c.band == mine.band) & (placed.c.rank > mine.rank) & ~by_hand, 1))),
+        ).where(ahead)
+    ).one()
+    return Standing(mine, *counted)
+
+
+def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
+    """By queue: id, name and time of what waits there, the next one first."""
+    found: dict[str, list[tuple[str, str, float]]] = {}
+    for queue_id in queue_ids:
+        placed = _placed(queue_id)
+        rows = tx.execute(
+            select(entries.c.task_id, tasks.c.name, entries.c.enqueued)
+            .join(placed, placed.c.task_id == entries.c.task_id)
+            .join(tasks, tasks.c.id == entries.c.task_id)
+            .order_by(placed.c.position)
+        )
+        found[queue_id] = [(row.task_id, row.name, row.enqueued) for row in rows]
+    return found
+
+
+# --- by hand ----------------------------------------------------------------------------------------------
+
+
+def place_by_hand(tx: Connection, task_id: str, hand: int, rank: float) -> None:
+    tx.execute(update(entries).where(entries.c.task_id == task_id).values(hand=hand, band=0, rank=rank))
+
+
+def freeze(tx: Connection, queue_id: str, first: int, last: int, without: str, rank: float) -> None:
+    """The entries at the places `first` to `last`, of the order without that task, now stand so by hand: in front of
+    all others, with ranks from `rank` on.
+    """
+    placed = _placed(queue_id, without)
+    fresh = select(literal(rank) + (placed.c.position - first) * 1.0).where(placed.c.task_id == entries.c.task_id)
+    chosen = select(placed.c.task_id).where(placed.c.position.between(first, last))
+    tx.execute(
+        update(entries)
+        .where(entries.c.task_id.in_(chosen))
+        .values(hand=-1, band=0, rank=fresh.correlate(entries).scalar_subquery())
+    )
+
+
+def counts_by_hand(tx: Connection, queue_id: str, without: str) -> dict[int, int]:
+    """How many entries stand in front by hand (-1), by the rules (0) and behind by hand (1)."""
+    counted = (
+        select(entries.c.hand, func.count())
+        .where(entries.c.queue_id == queue_id, entries.c.task_id != without)
+        .group_by(entries.c.hand)
+    )
+    return {-1: 0, 0: 0, 1: 0, **{row[0]: row[1] for row in tx.execute(counted)}}
+
+
+def spread(tx: Connection, queue_id: str, hand: int, without: str) -> None:
+    """Whole numbers as ranks of what stands by hand, in the order they have: room between them again."""
+    ordered = _by_rank(queue_id, hand, without)
+    fresh = select(ordered.c.place * 1.0).where(ordered.c.task_id == entries.c.task_id)
+    theirs = (entries.c.queue_id == queue_id) & (entries.c.hand == hand) & (entries.c.task_id != without)
+    tx.execute(update(entries).where(theirs).values(rank=fresh.correlate(entries).scalar_subquery()))
+
+
+def _by_rank(queue_id: str, hand: int, without: str) -> Subquery:
+    theirs = (entries.c.queue_id == queue_id) & (entries.c.hand == hand) & (entries.c.task_id != without)
+    place = func.row_number().over(order_by=(entries.c.rank, entries.c.task_id)).label("place")
+    return select(entries.c.task_id, place).where(theirs).subquery("by_rank")
+
+
+# --- the order, as SQL ------------------------------------------------------------------------------------
+
+
+def _placed(queue_id: str, without: str = "") -> Subquery:
+    """Every entry of the queue with its position from 1 on, and what the order goes by; one may be left out, whose
+    place the others then close without changing theirs to one another.
+    """
+    running = (
+        select(leases.c.user, func.count().label("number"))
+        .where(leases.c.queue_id == queue_id, leases.c.outcome == "")
+        .group_by(leases.c.user)
+        .subquery("running")
+    )
+    own_order = (entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
+    before = func.row_number().over(partition_by=entries.c.user, order_by=own_order)
+    level = case((entries.c.hand == 0, before + func.coalesce(running.c.number, 0)), else_=0)
+    levelled = (
+        select(
+            entries.c.task_id,
+            entries.c.hand,
+            entries.c.band,
+            entries.c.rank,
+            level.label("level"),
+        )
+        .outerjoin(running, running.c.user == entries.c.user)
+        .where(entries.c.queue_id == queue_id)
+        .subquery("levelled")
+    )
+    c = levelled.c
+    position = func.row_number().over(order_by=(c.hand, c.band, c.level, c.rank, c.task_id))
+    placed = select(c.task_id, c.hand, c.band, c.rank, position.label("position"))
+    return (placed.where(c.task_id != without) if without else placed).subquery("placed")
+
+
+_BAND = "queue_id = :queue AND hand = :hand AND band = :band"
+_HEADS: TextClause = text(
+    # Each step of the recursion is one seek: the smallest lane above the last one.
+    f"""
+    WITH RECURSIVE lanes(lane) AS (
+        SELECT min(lane) FROM entries WHERE {_BAND}
+        UNION ALL
+        SELECT (SELECT min(lane) FROM entries WHERE {_BAND} AND lane > lanes.lane)
+        FROM lanes WHERE lanes.lane IS NOT NULL
+    )
+    SELECT entries.* FROM lanes JOIN entries ON entries.task_id = (
+        SELECT task_id FROM entries
+        WHERE {_BAND} AND lane = lanes.lane AND not_before <= :now ORDER BY rank, task_id LIMIT 1
+    ) WHERE lanes.lane IS NOT NULL
+    """  # noqa: S608 - our own words
+)
+_bands = select(entries.c.hand, entries.c.band).where(entries.c.queue_id == bindparam("queue"))
+_bands = _bands.order_by(entries.c.hand, entries.c.band).limit(1)
+_FIRST_BAND = _bands
+_NEXT_BAND = _bands.where(tuple_(entries.c.hand, entries.c.band) > tuple_(bindparam("hand"), bindparam("band")))
+_HIGHEST_RANK = select(func.max(entries.c.rank)).where(entries.c.queue_id == bindparam("queue"))
+_ADD_ENTRY = insert(entries)
+_REMOVE_ENTRY = delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
+_ENTRY = tuple(Entry.__dataclass_fields__)
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(**{name: getattr(row, name) for name in _ENTRY})
