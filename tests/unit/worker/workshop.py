@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskloom.domain.execution import Execution, Resources
+from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import Parameter, Sections
 from taskloom.domain.task import Task
-from taskloom.providers.contract import Exit, Launch
+from taskloom.providers.contract import Exit, Launch, Wanted
 from taskloom.providers.local import LocalProvider
 from taskloom.wire.client import Address
 from taskloom.wire.messages import Credential, Lease
@@ -106,7 +106,7 @@ class Workshop:
         folder = self.root / f"attempt-{self._count}"
         folder.mkdir(mode=0o700)
         out, err, report = folder / "out", folder / "err", folder / "report"
-        place = await LocalProvider().acquire(Resources())
+        place = await LocalProvider().acquire(Wanted(folder / "place"))
         client = AsyncClient(self._address)
         done = Done("", "", "", folder)
         try:
