@@ -22,8 +22,8 @@ import zipfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from taskloom.domain.execution import Resources
 from taskloom.journal.masking import Masks
+from taskloom.providers.contract import Wanted
 from taskloom.providers.local import LocalProvider
 from taskloom.worker.packages import Environments, Wish
 from taskloom.worker.steps import Report, Steps
@@ -61,8 +61,8 @@ async def rounds(folder: Path, packages: str, count: int) -> dict[str, list[floa
             root = folder / "environments"
             if kind != "warm":
                 shutil.rmtree(root, ignore_errors=True)
-            place = await LocalProvider().acquire(Resources())
             steps_folder = Path(tempfile.mkdtemp(dir=folder))
+            place = await LocalProvider().acquire(Wanted(steps_folder / "place"))
             steps = Steps(place, Report(steps_folder / "report"), steps_folder)
             began = time.perf_counter()
             async with Environments(root, environ).use(

@@ -63,7 +63,8 @@ class Console:
 
     def edit(self, edit: TaskEdit) -> None:
         """What the worker has to tell of the task itself."""
-        self.writer.record(Edited(edit=edit, time=time.time()))
+        assert self._writer is not None
+        self._writer.record(Edited(edit=edit, time=time.time()))
 
     def close(self) -> None:
         """Nothing more is written by the worker."""
