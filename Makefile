@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,7 @@ help:
 	@echo "make test-containers  the provider contract and workers in a real podman"
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
+	@echo "make test-lab       scripts that use Transformer Lab's unmodified package, under our worker"
 	@echo "make check          format, lint, strict types, import rules"
 	@echo "make bench          Taskloom beside its peers, as ratios"
 
@@ -28,10 +29,10 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not containers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
 
 test-scripts: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks and not containers" tests/frameworks
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks" tests/frameworks
 
 test-postgres: $(STAMP)
 	tests/postgres.sh $(BIN)/python -m pytest -m postgres
@@ -79,7 +80,18 @@ $(FRAMEWORKS_STAMP): pyproject.toml requirements/frameworks.txt requirements/tor
 test-frameworks: $(STAMP) $(FRAMEWORKS_STAMP)
 	TASKLOOM_TEST_FRAMEWORKS=$(CURDIR)/$(FRAMEWORKS_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m frameworks
 
-test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks
+LAB_VENV := .venv-lab
+LAB_STAMP := $(LAB_VENV)/.installed
+
+$(LAB_STAMP): requirements/lab.txt
+	python3 -m venv $(LAB_VENV)
+	$(LAB_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/lab.txt
+	touch $(LAB_STAMP)
+
+test-lab: $(STAMP) $(LAB_STAMP)
+	TASKLOOM_TEST_LAB=$(CURDIR)/$(LAB_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m lab
+
+test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -99,9 +111,10 @@ requirements: $(STAMP)
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 $(addprefix --no-emit-package ,$(GPU_PACKAGES)) -o requirements/frameworks.txt pyproject.toml requirements/frameworks.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml.txt requirements/clearml.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml-older.txt requirements/clearml-older.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/lab.txt requirements/lab.in
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS_VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) .demo
+	rm -rf $(VENV) $(FRAMEWORKS_VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) $(LAB_VENV) .demo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

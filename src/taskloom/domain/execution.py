@@ -82,7 +82,8 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     preemptible  whether it may be stopped, and wait again, when a task of higher priority needs its place
     sweep        the task is not run itself, but once for each combination of values
     foreign      what a client of another system keeps with the code, under that system's own names (such as conda
-                 requirements); nobody here acts on it, the client finds it again, also in a clone
+                 requirements); nobody here acts on it but on `binary`, which says what runs the entry point, and the
+                 client finds it again, also in a clone
     """
 
     repository: str = ""

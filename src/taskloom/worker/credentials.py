@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from taskloom.wire.messages import Credential
 
-_USER, _PASSWORD = "TASKLOOM_GIT_USER_", "TASKLOOM_GIT_PASSWORD_"
+_USER, _PASSWORD = "LOOM_GIT_USER_", "LOOM_GIT_PASSWORD_"
 _PORTS = {"https": 443, "http": 80}
 
 

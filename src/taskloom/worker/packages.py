@@ -8,6 +8,7 @@ shared, so that it is never removed under a task; the least recently used ones g
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from taskloom.wire.archives import unpack
 from taskloom.wire.messages import Credential
 from taskloom.worker.credentials import fingerprint, helper_environment
 from taskloom.worker.git import locked
@@ -178,37 +180,57 @@ class Environments:
         )
         venv = (uv, "venv", "--quiet", "--no-project", "--no-config", "--python", interpreter, str(folder))
         await steps.must(venv, self._home(), self.uv_environment(), "the environment cannot be made", echo=False)
+        found = [*own_lines(wish), str(overlay)]
         if wish.pip:
-            await self._add_pip(folder, steps)
+            found += await self._add_pip(folder, steps)
         env = {**helper_environment(self.uv_environment(), credentials), "GIT_TERMINAL_PROMPT": "0"}
         for name, text in (("requirements.txt", wish.packages), ("pylock.toml", wish.lock)):
             if not text:
                 continue
             (folder / name).write_text(f"{text}\n", encoding="utf-8", errors="surrogateescape")
-            bound = ()
+            # A copy of the environment would compile everything anew in every attempt.
+            bound = ("--compile-bytecode",) if wish.pip else ()
             if wish.constraints and name == "requirements.txt":
                 (folder / "constraints.txt").write_text(f"{wish.constraints}\n", encoding="utf-8")
-                bound = ("-c", str(folder / "constraints.txt"))
+                bound += ("-c", str(folder / "constraints.txt"))
             install = (uv, "pip", "install", "--python", str(folder / "bin" / "python"), "-r", str(folder / name))
             done = await steps.run((*install, *bound), self._home(), env, shown=f"uv pip install -r {name}")
             if not done.ok:
                 raise PrepareFailed(f"the packages cannot be installed: {explain(done.output) or done.complaint}")
         site = next(folder.glob("lib/python*/site-packages"))
-        (site / "taskloom.pth").write_text("".join(f"{line}\n" for line in (*own_lines(wish), overlay)))
+        (site / "taskloom.pth").write_text("".join(f"{line}\n" for line in found))
         fresh = folder / f"{READY}.tmp"
         fresh.write_bytes(msgspec.json.encode(Ready(size=_size(folder), python=interpreter)))
         fresh.replace(folder / READY)
         steps.report.say(f"taskloom: the environment took {time.monotonic() - began:.1f} s")
 
-    async def _add_pip(self, folder: Path, steps: Steps) -> None:
-        """From the wheel that comes with Python, which needs no index; else from where packages come from."""
-        wheels = bundled_pip(folder / "bin" / "python")
-        uv, python = uv_program(), str(folder / "bin" / "python")
-        words = ("--quiet", "--no-deps", "--python", python, str(wheels) if wheels else "pip")
-        env = {**self.uv_environment(), **({"UV_OFFLINE": "1", "UV_NO_INDEX": "1"} if wheels else {})}
-        done = await steps.run((uv, "pip", "install", *words), self._home(), env, echo=False)
-        if not done.ok:
-            steps.report.say(f"taskloom: no pip in the environment ({done.complaint}); `uv pip` is there")
+    async def _add_pip(self, folder: Path, steps: Steps) -> list[str]:
+        """`pip` for an environment that changes, and the lines by which it is found: the one that comes with Python, which
+        is unpacked (and compiled, as it is used) once for all environments; else one from where packages come from.
+        """
+        python = folder / "bin" / "python"
+        wheel = bundled_pip(python)
+        if wheel is None:
+            words = (uv_program(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), "pip")
+            done = await steps.run(words, self._home(), self.uv_environment(), echo=False)
+            if not done.ok:
+                steps.report.say(f"taskloom: no pip in the environment ({done.complaint}); `uv pip` is there")
+            return []
+        place = self._folder / "pip" / wheel.stem
+        if not place.exists():
+            fresh = place.with_name(f"{wheel.stem}.{os.getpid()}.tmp")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            await asyncio.to_thread(unpack, wheel, fresh)
+            with contextlib.suppress(OSError):  # a worker beside us was faster
+                fresh.rename(place)
+        for name in ("pip", "pip3"):
+            script = folder / "bin" / name
+            script.write_text(
+                f"#!{python}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
+            )
+            script.chmod(0o755)
+        return [str(place)]
 
     async def _trim(self) -> None:
         """Removes what was not used for longest until the limits hold; what is in use stays."""

@@ -120,7 +120,7 @@ class Workspaces:
             if execution.image and not image:
                 steps.report.say(f"taskloom: run without a container; image {execution.image} ignored")
             code = await self._code(attempt)
-            link_experiments(folder, code.root)
+            link_experiments(folder, code.root, execution.run)
             async with self._ready(attempt, code) as prepared:
                 yield prepared
         except PrepareFailed as error:

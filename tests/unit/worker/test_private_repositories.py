@@ -102,7 +102,7 @@ def test_a_repository_and_its_submodule_are_fetched_with_the_password_that_nobod
     assert (watching.failed, "from the submodule" in watching.out) == ("", True), watching
     assert any("git" in line for line in seen)
     assert not any("battery-staple" in line for line in seen)
-    assert "TASKLOOM_GIT" not in watching.out
+    assert "LOOM_GIT" not in watching.out
     nowhere(watching, tmp_path / "shop")
 
 

@@ -110,13 +110,13 @@ def experiment_name(project: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "_", project).strip("_.-") or "taskloom"
 
 
-def link_experiments(folder: Path, code: Path) -> None:
-    """Names of experiments that the code mentions lead to the job's own. Does nothing for an attempt without one."""
+def link_experiments(folder: Path, code: Path, text: str = "") -> None:
+    """Names of experiments that the code, or a text such as the shell lines, mentions lead to the job's own. Does nothing for an attempt without one."""
     experiments = folder / FOLDER / WORKSPACE / EXPERIMENTS
     own = next(iter(sorted(experiments.iterdir())), None) if experiments.is_dir() else None
     if own is None:
         return
-    for name in dict.fromkeys(experiment_literals(code)):
+    for name in dict.fromkeys([*_named(text), *experiment_literals(code)]):
         for spelled in {name, re.sub(r"[^A-Za-z0-9_.-]", "", "_".join(name.split())).strip("._")}:
             place = experiments / spelled
             if _PLAIN.fullmatch(spelled) and not place.exists() and not place.is_symlink():
@@ -139,7 +139,11 @@ def experiment_literals(code: Path) -> Iterator[str]:
                     text = file.read(MAX_CODE).decode("utf-8", "replace")
             except OSError:
                 continue
-            yield from (match[2] for match in _LITERAL.finditer(text))
+            yield from _named(text)
+
+
+def _named(text: str) -> Iterator[str]:
+    return (match[2] for match in _LITERAL.finditer(text))
 
 
 def _checkpoints(places: Places, kept: Path | None) -> dict[str, str]:
