@@ -27,6 +27,7 @@ from taskloom.server.migrations import (
     upgrade,
     version_table,
 )
+from taskloom.wire import operations as op
 
 NAMES = sorted(SCHEMAS)
 
@@ -140,3 +141,57 @@ def test_two_servers_that_start_together_prepare_one_schema(urls: dict[str, str]
     database = Database(urls["main"])
     assert database.read_now(lambda tx: tx.execute(text("SELECT count(*) FROM main_version")).scalar_one()) == 1
     database.close()
+
+
+def test_what_waits_and_runs_when_priorities_came_keeps_its_order_and_its_place(
+    urls: dict[str, str], postgres_url: str, tmp_path: Path, clock: Any
+) -> None:
+    """A database of revision 0004 with three entries and an open lease, opened by the server of today."""
+    from sqlalchemy import MetaData, insert
+    from tests.conftest import House
+    from tests.contracts.queue_rig import LEASE, Rig
+
+    now = clock()
+    with schema_engine(urls["main"]).begin() as connection:
+        upgrade(connection, "main", "0004")
+        old = MetaData()
+        old.reflect(connection)
+        ids = {name: name * 32 for name in "0123"}
+        empty = b"\x90"
+        project = {"id": "a" * 32, "name": "old ones", "tags": empty, "system_tags": empty}
+        shared = {"created": now, "last_update": now, "output_uri": "", "description": "", "user": ""}
+        connection.execute(insert(old.tables["projects"]).values(**project, **shared))
+        queue = {"id": "b" * 32, "name": "default", "description": "", "tags": empty, "paused": False}
+        connection.execute(
+            insert(old.tables["queues"]).values(**queue, on_lost="requeue", max_attempts=3, created=now)
+        )
+        for name, task_id in ids.items():
+            running = name == "0"
+            row = {column.name: "" for column in old.tables["tasks"].c}
+            row |= {
+                "id": task_id, "name": f"task {name}", "project_id": "a" * 32, "type": "training",
+                "status": "running" if running else "pending", "user": "ann", "queue_id": "b" * 32,
+                "lease": "token" if running else None, "tags": empty, "system_tags": empty, "document": b"\x80",
+                "attempt": int(running), "revision": 0, "hidden": False, "last_iteration": None, "progress": None,
+            }  # fmt: skip
+            row |= dict.fromkeys(("status_changed", "created", "started", "completed", "last_update"), now)
+            connection.execute(insert(old.tables["tasks"]).values(**row))
+            if not running:
+                entry = {"task_id": task_id, "queue_id": "b" * 32, "user": "ann", "enqueued": now}
+                connection.execute(insert(old.tables["entries"]).values(**entry, rank=-float(name)))
+        lease = {column.name: "" for column in old.tables["leases"].c}
+        lease |= {"token": "token", "task_id": ids["0"], "worker_id": "w1", "queue_id": "b" * 32, "attempt": 1}
+        lease |= {"seconds": LEASE, "expires": now + LEASE, "stop": False, "created": now}
+        connection.execute(insert(old.tables["leases"]).values(**lease))
+    house = House(tmp_path / "house", clock, postgres_url)
+    try:
+        rig = Rig(house, clock)
+        assert rig.order() == [ids["3"], ids["2"], ids["1"]]
+        assert [queue.hold_after for queue in rig.client.call(op.LIST_QUEUES).queues] == [300.0]
+        rig.register()
+        assert rig.claim().task.id == ids["3"]
+        clock.advance(LEASE + 1)
+        rig.sweep()
+        assert rig.order() == [ids["0"], ids["3"], ids["2"], ids["1"]]
+    finally:
+        house.stop()

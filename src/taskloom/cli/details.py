@@ -24,6 +24,7 @@ from taskloom.cli.output import (
     short,
     size,
 )
+from taskloom.cli.running.words import resources_told, retries_told, sweep_told
 from taskloom.cli.terminal import plain_lines
 from taskloom.cli.verify import verdict_line
 from taskloom.domain.errors import Conflict, NotFound
@@ -120,13 +121,24 @@ def _show_execution(execution: Execution, full: bool) -> None:
             ("branch", execution.branch),
             ("tag", execution.tag),
             ("commit", execution.commit),
+            ("directory", execution.directory),
+            ("files", execution.files[:12]),
             ("entry point", execution.entry_point),
             ("working dir", execution.working_dir if execution.entry_point or execution.command else ""),
             ("arguments", " ".join(execution.arguments)),
             ("command", " ".join(execution.command)),
             ("setup", execution.setup),
+            ("run", execution.run),
             ("image", f"{execution.image} {execution.image_arguments}".strip()),
+            ("mounts", ", ".join(execution.mounts)),
             ("python", execution.python),
+            ("resources", resources_told(execution.resources)),
+            ("time limit", duration(execution.time_limit) if execution.time_limit else ""),
+            ("priority", execution.priority or ""),
+            ("preemptible", "yes" if execution.preemptible else ""),
+            ("retries", retries_told(execution.retries)),
+            ("sweep", sweep_told(execution.sweep)),
+            ("secrets", ", ".join(execution.secrets)),
             ("variables", ", ".join(f"{name}={value}" for name, value in execution.variables.items())),
         ],
         title="Execution",

@@ -19,6 +19,7 @@ from taskloom.cli.running import asking, drafts
 from taskloom.cli.running.drafts import Origin, Wishes
 from taskloom.cli.running.folders import Chosen, choose, upload
 from taskloom.cli.running.sources import Source, code_fields, find_source, start_folder
+from taskloom.cli.running.words import resources_told, retries_told, sweep_told
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import DEFAULT_SECTION, Parameter, split_name
@@ -190,8 +191,9 @@ def _show_plan(body: m.TaskCreate, queue: str, chosen: Chosen | None, json: bool
         ("image", execution.image),
         ("setup", execution.setup),
         ("run", execution.run),
-        ("resources", changes_told(execution.resources)),
-        ("retries", drafts.retries_told(execution.retries)),
+        ("resources", resources_told(execution.resources)),
+        ("retries", retries_told(execution.retries)),
+        ("sweep", sweep_told(execution.sweep)),
     ]
     for section, named in body.parameters.items():
         lines += [(f"{section}/{name}", value.value) for name, value in named.items()]
@@ -199,11 +201,6 @@ def _show_plan(body: m.TaskCreate, queue: str, chosen: Chosen | None, json: bool
         if value:
             say(plain(f"{label}: {value}"))
     return 0
-
-
-def changes_told(value: Any) -> str:
-    """Only what is asked for."""
-    return ", ".join(f"{name} {asked}" for name, asked in msgspec.to_builtins(value).items())
 
 
 def _run_again(

@@ -31,8 +31,9 @@ FINISH    (`finish_lease`) once, after the child is gone and its journals are sh
 UNREGISTER (`unregister_worker`) at an orderly stop, after the last FINISH.
 
 Expiry. A sweeper on the server looks every 5 seconds or a sixth of the shortest lease, by the server's clock
-alone. A lease that ran out is void: the queue's `on_lost` decides. `requeue`: the task goes back to the front
-of its queue while attempts are left, else it fails with reason `worker lost`. `fail`: it fails at once.
+alone. A lease that ran out is void: the queue's `on_lost` decides. `requeue`: the task waits again at the place in
+its queue that it had while attempts are left, else it fails with reason `worker lost`. `fail`: it fails at once. The
+task's own `retries.lost` wins over both.
 
 Abort. `abort_task` on a running task under a lease sets its stop mark and the answer to the next RENEW (at
 most a third of a lease, and at most 2 seconds: workers renew every min(lease/3, 2) seconds while a child runs)

@@ -127,7 +127,7 @@ class Attempt:
             folder.starts(program.handle, execution.image, prepared.phase)
             oversight.running = Running(
                 program, folder.record, self._keeper, followers(folder, console), tools.grace,
-                execution.time_limit, (err, out), self._lease.secrets,
+                execution.time_limit, (err, out), hidden_values(self._lease),
             )  # fmt: skip
             await oversight.running.keep()
             end = await oversight.running.ended()

@@ -49,7 +49,7 @@ async def restore(client: AsyncClient, task: Task, folder: Path, report: Report)
         return
     finally:
         archive.unlink(missing_ok=True)
-    report.say(f"taskloom: {len(folder_members(folder))} files of an earlier attempt are in TASKLOOM_CHECKPOINTS")
+    report.say("taskloom: the checkpoints of an earlier attempt are in TASKLOOM_CHECKPOINTS")
 
 
 async def _fetch_until_there(client: AsyncClient, stored: Artifact, archive: Path, report: Report) -> None:
@@ -102,7 +102,8 @@ async def store(folder: Path, writer: Writer, report: Report) -> None:
 
 def _pack(folder: Path, spool: Path) -> Artifact | None:
     members = folder_members(folder) if folder.is_dir() and not folder.is_symlink() else []
-    if not members:
+    count = sum(not name.endswith("/") for name, _ in members)
+    if not count:
         return None
     spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = spool / f"{CHECKPOINTS}.{os.getpid()}.tmp"
@@ -123,6 +124,6 @@ def _pack(folder: Path, spool: Path) -> Artifact | None:
         size=size,
         filename=f"{CHECKPOINTS}.zip",
         media_type=MEDIA_TYPE,
-        preview=f"{len(members)} files",
+        preview=f"files: {count}",
         created=time.time(),
     )

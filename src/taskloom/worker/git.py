@@ -103,6 +103,8 @@ class Repositories:
         if found is None and wanted:  # not on a branch: some servers give single commits
             await steps.run((*fetch[:4], "--quiet", "--no-tags", "--", url, wanted), mirror, env, echo=False)
             found = await self._resolve(ref, mirror, steps, env)
+        if found is None and ref.startswith("refs/heads/"):  # a task file says `branch` of both
+            found = await self._resolve(ref.replace("heads", "tags", 1), mirror, steps, env)
         if found is None:
             what = f"commit {wanted}" if wanted else f"{ref.removeprefix('refs/')}"
             raise PrepareFailed(redact(f"{what} is not in the repository {shown} (was it pushed, or rewritten?)"))

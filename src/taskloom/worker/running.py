@@ -7,9 +7,10 @@ lease says how long it may go on without this process. What cuts it short from o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from taskloom.journal.masking import Masks
 from taskloom.providers.contract import Exit, Program
 from taskloom.wire.messages import Finish
 from taskloom.wire.records import Ended
@@ -25,7 +26,7 @@ MAX_LINE = 300
 
 
 class Running:
-    """`secrets`: values that no reason may show. `output`: the streams' files, for a last line."""
+    """`hidden`: values that no reason may show. `output`: the streams' files, for a last line."""
 
     def __init__(
         self,
@@ -36,11 +37,11 @@ class Running:
         grace: float,
         limit: float = 0.0,
         output: Sequence[Path] = (),
-        secrets: Mapping[str, str] | None = None,
+        hidden: Sequence[str] = (),
     ) -> None:
         self.program = program
         self._record, self._keeper, self._followers = record, keeper, followers
-        self._grace, self._limit, self._output, self._secrets = grace, limit, output, secrets or {}
+        self._grace, self._limit, self._output, self._hidden = grace, limit, output, hidden
         self._phase = Path(record.phase) if record.phase else None
         self._late = False
         self.exit: Exit | None = None
@@ -58,7 +59,7 @@ class Running:
             return self._told(end, next((word for word in words if word is not None), None))
         finally:
             for follower in self._followers:
-                follower.close()
+                await asyncio.to_thread(follower.close)
 
     async def _watch(self) -> Exit:
         waiting = asyncio.create_task(self.program.wait())
@@ -101,8 +102,7 @@ class Running:
 
     def _complaint(self, end: Exit) -> str:
         line = next((line for path in self._output if (line := last_line(path))), "")
-        for value in self._secrets.values():
-            line = line.replace(value, "***") if value else line
+        line = Masks(self._hidden).hide(line)
         return f"{describe(end)}; {redact(line)}" if line else describe(end)
 
 

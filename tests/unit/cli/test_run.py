@@ -118,6 +118,14 @@ def test_every_option_changes_this_run_alone(taskloom: Any, house: Any, folder: 
     assert execution.resources == Resources(2.0, 16 * 10**9, 5 * 10**9, 2, "A100")
     assert (execution.retries, execution.time_limit) == (Retries(failed=2), 5400)
     assert (folder / "task.yaml").read_text() == FILE
+    shown = taskloom("task", "show", task.id).out
+    for told in (
+        "2 cpus, 16.0 GB memory, 5.0 GB disk, 2 GPUs A100",
+        "1 h 30 min",
+        "2 after a failure",
+        "preemptible",
+    ):
+        assert told in shown
 
 
 def test_what_is_wrong_is_said_before_anything_is_sent(taskloom: Any, house: Any, folder: Path) -> None:
@@ -167,6 +175,8 @@ def test_a_file_that_names_a_repository_uploads_nothing_unless_asked(
 
 def test_a_sweep_and_a_value_for_the_same_parameter_contradict(taskloom: Any, folder: Path) -> None:
     (folder / "task.yaml").write_text(FILE + "sweeps: {sweep_config: {lr: [1, 2]}}\n")
+    shown = taskloom("run", str(folder), "--dry-run").out
+    assert "sweep: lr: 1.0, 2.0; best by the lowest eval/loss" in shown
     assert "the file's sweep gives it several values already" in taskloom("run", str(folder), "-P", "lr=3").err
 
 

@@ -106,6 +106,8 @@ FORMS = [
     (PLAIN + "setup:\n", {"execution.setup": ""}),
     (PLAIN + "setup: |\n\n", {"execution.setup": ""}),
     (PLAIN + "setup: uv pip install x;\n", {"execution.setup": "uv pip install x"}),
+    (PLAIN + "setup: '; x; ; '\n", {"execution.setup": "; x"}),
+    (PLAIN + "setup: case a in b) c ;;\n", {"execution.setup": "case a in b) c ;;"}),
     (PLAIN + "setup: >\n  a\n  b\n", {"execution.setup": "a b"}),
     (PLAIN + "setup: |\n  a\n  b\n", {"execution.setup": "a\nb"}),
     (
@@ -365,8 +367,8 @@ WRONG = [
     (PLAIN + "sweeps: {sweep_config: {a: [1, x]}}\nparameters: {a: {type: int, default: 1}}\n", ["got 'x'"]),
     (PLAIN + "sweeps: {}\n", ["sweeps.sweep_config: is missing"]),
     (PLAIN + "sweeps: {lower_is_better: 5, sweep_config: {a: [1]}}\nparameters: {a: 1}\n", ["expected true or false"]),
-    (PLAIN + f"sweeps: {{sweep_config: {{a: {list(range(40))}, b: {list(range(40))}}}}}\nparameters: {{a: 1, b: 1}}\n",
-     ["1600 combinations"]),
+    (PLAIN + f"sweeps: {{sweep_config: {{a: {list(range(101))}, b: {list(range(101))}}}}}\nparameters: {{a: 1, b: 1}}\n",
+     ["10201 combinations; expected at most 10000"]),
     (PLAIN + "type: trianing\n", ["did you mean 'training'?"]),
     (PLAIN + "retries: -1\n", ["expected a whole number from 0"]),
     (PLAIN + "retries: {fialed: 1}\n", ["did you mean 'failed'?"]),
@@ -435,6 +437,12 @@ def bomb(levels: int = 9) -> str:
 )  # fmt: skip
 def test_a_hostile_text_ends_with_a_message(text: str, told: str) -> None:
     assert told in refused(text)[0]
+
+
+def test_reading_ends_when_nobody_would_read_on() -> None:
+    lines = refused(PLAIN + "".join(f"wrong{n}: 1\n" for n in range(5000)))
+    assert len(lines) == 51
+    assert lines[-1] == "... and 150 more problems"
 
 
 WORDS = st.sampled_from(

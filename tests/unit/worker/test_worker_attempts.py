@@ -33,7 +33,7 @@ def test_a_task_that_is_given_back_finds_its_checkpoints_on_another_machine(fiel
     ended = field.ended(task)
     assert (ended.status, ended.attempt, ended.worker) == (Status.COMPLETED, 2, "w2")
     assert field.console(task, "stdout") == "step 0\nstep 1\n"
-    assert "1 files of an earlier attempt" in field.console(task, "report")
+    assert "the checkpoints of an earlier attempt are in" in field.console(task, "report")
 
 
 def test_checkpoints_of_a_failure_are_an_artifact_and_there_when_it_is_queued_again(field: Any) -> None:
@@ -80,3 +80,18 @@ def test_services_are_many_light_tasks_at_once_without_gpus(field: Any, tmp_path
     assert [field.ended(task).status for task in tasks] == [Status.COMPLETED] * 12
     (worker,) = field.client.call(op.LIST_WORKERS).workers
     assert (worker.slots, worker.machine.gpus) == (12, ())
+
+
+def test_a_more_urgent_task_takes_the_place_of_a_preemptible_one_which_goes_on_afterwards(field: Any) -> None:
+    field.worker("w1")
+    gives_way = Execution(
+        diff=STEPS + "if step == 0: time.sleep(600)\n", entry_point="script.py", preemptible=True
+    )
+    first = field.enqueue(gives_way, name="gives way")
+    field.until_says(first, "step 0")
+    urgent = field.enqueue(Execution(command=("echo", "urgent"), priority=10), name="urgent")
+    assert field.ended(urgent).status is Status.COMPLETED
+    ended = field.ended(first)
+    assert (ended.status, ended.attempt) == (Status.COMPLETED, 2)
+    assert field.console(first, "stdout") == "step 0\nstep 1\n"
+    assert "stopping: " in field.console(first, "report")

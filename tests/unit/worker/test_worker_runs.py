@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taskloom.domain.execution import Execution, Resources
+from taskloom.domain.execution import Execution
 from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
@@ -85,7 +85,6 @@ REFUSED = [
     (Execution(command=("true",), variables={"PYTHONSTARTUP": "x"}), "PYTHONSTARTUP"),
     (Execution(command=("true",), variables={"TASKLOOM_API_KEY": "x"}), "TASKLOOM_API_KEY"),
     (Execution(command=("true",), variables={"A B": "x"}), "'A B'"),
-    (Execution(command=("true",), resources=Resources(gpus=512)), "512 GPUs"),
     (Execution(repository="ext::sh -c touch% /tmp/x", commit="a" * 40, entry_point="s.py"), "ext::sh"),
     (Execution(repository="--upload-pack=touch x", commit="a" * 40, entry_point="s.py"), "not an address"),
 ]

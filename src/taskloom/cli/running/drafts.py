@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from taskloom.domain.errors import BadInput
-from taskloom.domain.execution import Execution, Retries
+from taskloom.domain.execution import Execution
 from taskloom.domain.parameters import DEFAULT_SECTION, Parameter, Sections
 from taskloom.domain.project import MIN_NAME
 from taskloom.domain.task import ConfigurationObject
@@ -162,10 +162,3 @@ def repository_of(source: Mapping[str, Any]) -> str:
     from taskloom.domain.repository import repository_name
 
     return repository_name(str(source.get("repository", "") or ""))
-
-
-def retries_told(retries: Retries) -> str:
-    """For people: `2 after a failure, 1 after a lost worker`."""
-    words = ((retries.failed, "after a failure"), (retries.lost, "after a lost worker"),
-             (retries.preempted, "after a preemption"))  # fmt: skip
-    return ", ".join(f"{count} {when}" for count, when in words if count)

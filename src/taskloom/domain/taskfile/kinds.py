@@ -28,8 +28,8 @@ from taskloom.domain.taskfile.quantities import (
 from taskloom.domain.taskfile.scalars import plain_value, scalar_value, shown
 
 MAX_LINE = 4096  # characters of an address, a branch, an image
-MAX_PRIORITY = 1_000_000
-MAX_ITEMS = 256
+MAX_PRIORITY = 1000
+MAX_ITEMS, MAX_MOUNTS = 256, 64
 
 
 class _Missing:
@@ -153,7 +153,7 @@ def _accelerators(node: Node, path: str, findings: Findings) -> Any:
     return name, count
 
 
-def list_kind(item: Kind, expected: str) -> Kind:
+def list_kind(item: Kind, expected: str, most: int = MAX_ITEMS) -> Kind:
     """A list of such values; one value alone counts as a list of it."""
 
     def read(node: Node, path: str, findings: Findings) -> Any:
@@ -163,8 +163,8 @@ def list_kind(item: Kind, expected: str) -> Kind:
             findings.wrong(node.place, path, f"{expected}, got a map")
             return MISSING
         nodes = node.items if isinstance(node, Sequence) else (node,)
-        if len(nodes) > MAX_ITEMS:
-            findings.wrong(node.place, path, f"{len(nodes)} of them; expected at most {MAX_ITEMS}")
+        if len(nodes) > most:
+            findings.wrong(node.place, path, f"{len(nodes)} of them; expected at most {most}")
             return MISSING
         values: dict[Any, None] = {}
         for number, one in enumerate(nodes):
@@ -175,7 +175,7 @@ def list_kind(item: Kind, expected: str) -> Kind:
                 values[value] = None
         return tuple(values)
 
-    return Kind({"oneOf": [item.schema, {"type": "array", "items": item.schema, "maxItems": MAX_ITEMS}]}, read)
+    return Kind({"oneOf": [item.schema, {"type": "array", "items": item.schema, "maxItems": most}]}, read)
 
 
 def _mount(text: str) -> str:
@@ -224,13 +224,15 @@ CPUS = scalar_kind(_QUANTITY, CPUS_EXPECTED, _quantity(read_cpus))
 BYTES = scalar_kind(_QUANTITY, BYTES_EXPECTED, _quantity(read_bytes))
 SECONDS = scalar_kind(_QUANTITY, SECONDS_EXPECTED, _quantity(read_seconds))
 ACCELERATORS = Kind({"type": ["string", "null"], "examples": ["A100-80GB:1"]}, _accelerators)
-NODES = scalar_kind({"type": ["integer", "string"]}, "expected a whole number from 1", _whole(1, 100_000))
-MINUTES = scalar_kind({"type": ["integer", "string"]}, "expected whole minutes", _whole(0, 10**7))
+NODES = scalar_kind({"type": ["integer", "string"]}, "expected a whole number from 1", _whole(1, 10_000))
+MINUTES = scalar_kind({"type": ["integer", "string"]}, "expected whole minutes", _whole(0, 366 * 1440))
 COUNT = scalar_kind({"type": "integer", "minimum": 0}, "expected a whole number from 0", _whole(0, 1000))
 PRIORITY = scalar_kind({"type": "integer"}, "expected a whole number", _whole(-MAX_PRIORITY, MAX_PRIORITY))
 BOOLEAN = scalar_kind({"type": "boolean"}, "expected true or false", _boolean)
 MOUNTS = list_kind(
-    scalar_kind(_TEXT, "expected /FOLDER:/PLACE", _line(_mount)), "expected a list of /FOLDER:/PLACE[:ro]"
+    scalar_kind(_TEXT, "expected /FOLDER:/PLACE", _line(_mount)),
+    "expected a list of /FOLDER:/PLACE[:ro]",
+    MAX_MOUNTS,
 )
 SECRETS = list_kind(
     scalar_kind(_TEXT, "expected the name of a secret", _line(_secret)), "expected a list of names of secrets"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskloom.domain.taskfile.problems import Findings, Place
+from taskloom.domain.taskfile.problems import Findings, Place, Unreadable
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
@@ -52,10 +52,6 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
-
-
-class Unreadable(Exception):
-    """The text cannot be read further; the problem stands in the findings."""
 
 
 @dataclass

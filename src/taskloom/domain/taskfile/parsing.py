@@ -14,8 +14,8 @@ from taskloom.domain.task import TaskType
 from taskloom.domain.taskfile import remarks
 from taskloom.domain.taskfile.fields import MISUSED, RESOURCES, RETRIES, SWEEPS, TASK, Field
 from taskloom.domain.taskfile.kinds import COUNT, MISSING
-from taskloom.domain.taskfile.nodes import Mapping, Node, Scalar, Sequence, Unreadable, read_nodes
-from taskloom.domain.taskfile.problems import Findings, Place, Problem, WrongTaskFile
+from taskloom.domain.taskfile.nodes import Mapping, Node, Scalar, Sequence, read_nodes
+from taskloom.domain.taskfile.problems import Findings, Place, Problem, Unreadable, WrongTaskFile
 from taskloom.domain.taskfile.quantities import read_accelerators
 from taskloom.domain.taskfile.scalars import only_old_yaml, plain_value, scalar_value, shown
 from taskloom.domain.taskfile.schemas import read_parameters
@@ -23,7 +23,7 @@ from taskloom.domain.taskfile.values import Schemas, convert, defaults, nearest
 from taskloom.domain.variables import wrong_name
 
 FILE_NAME = "task.yaml"
-MAX_COMBINATIONS = 1000
+MAX_COMBINATIONS = 10_000
 REMOTE = "REMOTE"  # the type that Transformer Lab's command writes
 FOREIGN = "task.yaml"  # key in `Execution.foreign` of what is kept and not used
 
@@ -55,9 +55,9 @@ def parse(text: str, name: str = FILE_NAME) -> TaskFile:
     findings = Findings()
     try:
         document = _unwrapped(read_nodes(text, findings), findings)
+        file = _Parser(document, text, findings).parse()
     except Unreadable:
         raise WrongTaskFile(name, tuple(findings.problems), tuple(findings.warnings)) from None
-    file = _Parser(document, text, findings).parse()
     return msgspec.structs.replace(file, warnings=findings.close(name))
 
 
@@ -391,10 +391,9 @@ def _collect(path: str, node: Node, found: list[tuple[str, Scalar]]) -> None:
 
 def _setup(text: str) -> str:
     """Without the `;` at its end that many files have."""
-    stripped = text.strip()
-    while stripped.endswith(";") and not stripped.endswith(";;"):
-        stripped = stripped[:-1].rstrip()
-    return stripped
+    whole = text.strip()
+    cut = whole.rstrip("; \t\r\n")
+    return whole if ";;" in whole[len(cut) :] else cut
 
 
 def schemas_of(text: str) -> Schemas:
@@ -402,7 +401,7 @@ def schemas_of(text: str) -> Schemas:
     findings = Findings()
     try:
         document = _unwrapped(read_nodes(text, findings), findings)
+        node = document.get("parameters")
+        return read_parameters(node, findings) if node is not None else {}
     except Unreadable:
         return {}
-    node = document.get("parameters")
-    return read_parameters(node, findings) if node is not None else {}

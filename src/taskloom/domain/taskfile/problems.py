@@ -9,6 +9,7 @@ import msgspec
 from taskloom.domain.errors import BadInput
 
 MOST_TOLD = 50
+MOST_FOUND = 200  # of each kind; then nobody reads on
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -48,6 +49,10 @@ class WrongTaskFile(BadInput):
         self.file, self.problems, self.warnings = file, problems, warnings
 
 
+class Unreadable(Exception):
+    """The file is not read further; the problems stand in the findings."""
+
+
 class Findings:
     """Collects while a file is read, so that a person corrects it once and not ten times."""
 
@@ -57,9 +62,17 @@ class Findings:
 
     def wrong(self, place: Place, path: str, message: str) -> None:
         self.problems.append(Problem(place.line, place.column, path, message))
+        if len(self.problems) >= MOST_FOUND:
+            raise Unreadable
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one more warning would tell nobody anything."""
+        return len(self.warnings) >= MOST_FOUND
 
     def odd(self, place: Place, path: str, message: str) -> None:
-        self.warnings.append(Problem(place.line, place.column, path, message))
+        if not self.crowded:
+            self.warnings.append(Problem(place.line, place.column, path, message))
 
     def close(self, file: str) -> tuple[Problem, ...]:
         """The warnings, in the order of the text; raises WrongTaskFile when anything was wrong."""

@@ -10,11 +10,11 @@ import re
 
 from taskloom.domain.errors import BadInput
 
-GB = 10**9  # a machine sold with 16 GB has less than 16 GiB free: the smaller unit fits both
-MAX_CPUS = 1_000_000
+# A machine sold with 16 GB has less than 16 GiB free: GB is the smaller unit, which fits both.
+MAX_CPUS = 100_000
 MAX_BYTES = 1 << 60
-MAX_GPUS = 100_000
-MAX_SECONDS = 10 * 365 * 86400
+MAX_GPUS = 1024
+MAX_SECONDS = 366 * 86400
 NO_GPUS = "none"
 ANY_GPU = frozenset({"gpu", "gpus", "any"})
 
@@ -34,8 +34,8 @@ _SECONDS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
-_GPU = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_. -]{0,99}?)\s*(?::\s*(?P<count>[0-9]+))?")
-_COUNT_FIRST = re.compile(r"(?P<count>[0-9]+)\s*[xX]\s*(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,99})")
+_GPU = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_. -]{0,63}?)\s*(?::\s*(?P<count>[0-9]+))?")
+_COUNT_FIRST = re.compile(r"(?P<count>[0-9]+)\s*[xX]\s*(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})")
 
 
 def read_cpus(text: str) -> float:

@@ -7,7 +7,7 @@ blanks in a requirement, of which a shell makes two words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from taskloom.domain.taskfile.nodes import Scalar
 from taskloom.domain.taskfile.problems import Findings
@@ -16,13 +16,16 @@ from taskloom.domain.taskfile.values import nearest
 _EXACT = re.compile(r"\{\{(?:secrets?\.[A-Za-z_][A-Za-z0-9_]*|param(?:eter)?s?\.(?P<name>[^\s{}]+))\}\}")
 _NEAR = re.compile(r"\{\{\s*(?:secrets?|param(?:eter)?s?)\b[^{}]*\}\}", re.IGNORECASE)
 _TO_FILL_IN = re.compile(
-    r"\bENTER YOUR\b|\bYOUR [A-Z_ ]+ HERE\b|\byour[_-][a-z_-]+[_-]here\b|<\s*(?:your|insert|enter)[ _-][^<>]*>|\bCHANGE_?ME\b",
+    r"\bENTER YOUR\b|\bYOUR [A-Z_ ]{1,60} HERE\b|\byour[_-][a-z_-]{1,60}[_-]here\b|"
+    r"<\s{0,8}(?:your|insert|enter)[ _-][^<>]{0,80}>|\bCHANGE_?ME\b",
     re.IGNORECASE,
 )
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _INSTALL = re.compile(r"\bpip3?\s+install\b|\buv\s+add\b")
-_BLANK = re.compile(r"(?<![\w\]=<>!~])?(?P<name>[A-Za-z][\w.\[\],-]*)\s*(?P<sign>==|~=|!=)\s+(?P<version>[\w.*]+)")
-_REDIRECT = re.compile(r"(?<![\"'\w])[A-Za-z][\w.\[\],-]*\s?(?P<sign>>=?|<=?)\s*[0-9][\w.]*(?![\"'])")
+# Bounded and begun at a word's beginning: lines may have a million characters.
+_PACKAGE = r"(?<![\w.\[\],-])[A-Za-z][\w.\[\],-]{0,80}"
+_BLANK = re.compile(rf"(?P<name>{_PACKAGE})\s{{0,8}}(?P<sign>==|~=|!=)\s{{1,8}}(?P<version>[\w.*]{{1,80}})")
+_REDIRECT = re.compile(rf"(?<![\"'])(?P<name>{_PACKAGE})\s?(?P<sign>>=?|<=?)\s{{0,8}}[0-9][\w.]{{0,80}}(?![\"'])")
 
 
 def look_at_text(node: Scalar, path: str, findings: Findings) -> None:
@@ -41,15 +44,14 @@ def look_at_text(node: Scalar, path: str, findings: Findings) -> None:
                      "{{secret.NAME}}")  # fmt: skip
 
 
-def look_at_parameters(node: Scalar, path: str, known: Iterable[str], findings: Findings) -> None:
+def look_at_parameters(node: Scalar, path: str, known: Collection[str], findings: Findings) -> None:
     """Placeholders of parameters that the file does not have."""
-    names = list(known)
-    for found in _EXACT.finditer(node.text):
-        name = found["name"]
+    if findings.crowded:
+        return
+    names = set(known)
+    for name in dict.fromkeys(found["name"] for found in _EXACT.finditer(node.text)):
         if name and name not in names and name.removeprefix("General/") not in names:
-            findings.odd(
-                node.place, path, f"no parameter {name[:80]!r} for {found[0][:90]!r}{nearest(name, names)}"
-            )
+            findings.odd(node.place, path, f"no parameter {name[:80]!r} for its placeholder{nearest(name, known)}")
 
 
 def look_at_variable(node: Scalar, path: str, findings: Findings) -> None:

@@ -7,8 +7,9 @@ both are given the schemas of the task's file. A value without a description has
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import DEFAULT_SECTION, Parameter, Sections, cast_like, decode, encode
 from taskloom.domain.taskfile.scalars import shown_value, value_of
 
+MOST_COMPARED = 300  # names that a wrong one is compared with
 _EXPECTED = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
@@ -105,9 +107,9 @@ def defaults(schemas: Schemas) -> Sections:
     return {DEFAULT_SECTION: named} if named else {}
 
 
-def nearest(name: str, known: Any) -> str:
+def nearest(name: str, known: Iterable[object]) -> str:
     """`; did you mean 'learning_rate'?`, or nothing."""
-    names = [str(one) for one in known]
+    names = [str(one) for one in itertools.islice(known, MOST_COMPARED)]
     lowered = {one.lower(): one for one in reversed(names)}
     found = difflib.get_close_matches(name.lower()[:80], lowered, n=1, cutoff=0.6)
     return f"; did you mean {lowered[found[0]]!r}?" if found else ""

@@ -218,32 +218,36 @@ def order(tx: Connection, queue_id: str) -> list[str]:
     return list(tx.execute(select(placed.c.task_id).order_by(placed.c.position)).scalars())
 
 
-def at_position(tx: Connection, queue_id: str, position: int, without: str) -> Entry | None:
-    """The entry at the place, counted from 1, of the order that is left when `without` is taken out."""
-    placed = _placed(queue_id, without)
-    found = select(entries).join(placed, placed.c.task_id == entries.c.task_id)
-    row = tx.execute(found.where(placed.c.position == position)).one_or_none()
-    return None if row is None else _entry(row)
-
-
 def standing(tx: Connection, task_id: str) -> Standing | None:
     """None when the task waits in no queue."""
     mine = find_entry(tx, task_id)
     if mine is None:
         return None
-    placed = _placed(mine.queue_id)
-    me = select(placed.c.position).where(placed.c.task_id == task_id).scalar_subquery()
-    ahead = placed.c.position < me
-    by_hand = placed.c.hand < mine.hand
+    levelled = _levelled(mine.queue_id)
+    c, level = levelled.c, _level_of(tx, mine)
+    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, level, mine.rank, task_id)))
+    same_band = (c.hand == mine.hand) & (c.band == mine.band)
     counted = tx.execute(
         select(
             func.count(),
-            func.count(case((by_hand, 1))),
-            func.count(case(((placed.c.hand == mine.hand) & (placed.c.band < mine.band), 1))),
-            func.count(case(((placed.c.band == mine.band) & (placed.c.rank > mine.rank) & ~by_hand, 1))),
-        ).where(ahead)
+            func.count(case((c.hand < mine.hand, 1))),
+            func.count(case(((c.hand == mine.hand) & (c.band < mine.band), 1))),
+            func.count(case((same_band & (c.rank > mine.rank), 1))),
+        ).where(tuple_(c.hand, c.band, c.level, c.rank, c.task_id) < own_key)
     ).one()
     return Standing(mine, *counted)
+
+
+def _level_of(tx: Connection, mine: Entry) -> int:
+    """The entry's level, as `_levelled` has it."""
+    if mine.hand:
+        return 0
+    own = (entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
+    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, mine.rank, mine.task_id)))
+    theirs = (entries.c.queue_id == mine.queue_id) & (entries.c.user == mine.user)
+    before = tx.execute(select(func.count()).where(theirs, tuple_(*own) < own_key)).scalar_one()
+    running = (leases.c.queue_id == mine.queue_id) & (leases.c.outcome == "") & (leases.c.user == mine.user)
+    return before + 1 + tx.execute(select(func.count()).select_from(leases).where(running)).scalar_one()
 
 
 def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
@@ -266,6 +270,15 @@ def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tu
 
 def place_by_hand(tx: Connection, task_id: str, hand: int, rank: float) -> None:
     tx.execute(update(entries).where(entries.c.task_id == task_id).values(hand=hand, band=0, rank=rank))
+
+
+def rank_by_hand(tx: Connection, queue_id: str, hand: int, index: int, without: str) -> float | None:
+    """The rank of the entry at this place, from 0 on, among those of the hand; None where there is none."""
+    if index < 0:
+        return None
+    theirs = (entries.c.queue_id == queue_id) & (entries.c.hand == hand) & (entries.c.task_id != without)
+    ordered = select(entries.c.rank).where(theirs).order_by(entries.c.rank, entries.c.task_id)
+    return tx.execute(ordered.limit(1).offset(index)).scalar_one_or_none()
 
 
 def freeze(tx: Connection, queue_id: str, first: int, last: int, without: str, rank: float) -> None:
@@ -309,10 +322,8 @@ def _by_rank(queue_id: str, hand: int, without: str) -> Subquery:
 # --- the order, as SQL ------------------------------------------------------------------------------------
 
 
-def _placed(queue_id: str, without: str = "") -> Subquery:
-    """Every entry of the queue with its position from 1 on, and what the order goes by; one may be left out, whose
-    place the others then close without changing theirs to one another.
-    """
+def _levelled(queue_id: str) -> Subquery:
+    """Every entry of the queue with its level: how many tasks of its user run, or stand up to here."""
     running = (
         select(leases.c.user, func.count().label("number"))
         .where(leases.c.queue_id == queue_id, leases.c.outcome == "")
@@ -320,23 +331,23 @@ def _placed(queue_id: str, without: str = "") -> Subquery:
         .subquery("running")
     )
     own_order = (entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
-    before = func.row_number().over(partition_by=entries.c.user, order_by=own_order)
-    level = case((entries.c.hand == 0, before + func.coalesce(running.c.number, 0)), else_=0)
-    levelled = (
-        select(
-            entries.c.task_id,
-            entries.c.hand,
-            entries.c.band,
-            entries.c.rank,
-            level.label("level"),
-        )
+    upto = func.row_number().over(partition_by=entries.c.user, order_by=own_order)
+    level = case((entries.c.hand == 0, upto + func.coalesce(running.c.number, 0)), else_=0)
+    return (
+        select(entries.c.task_id, entries.c.hand, entries.c.band, entries.c.rank, level.label("level"))
         .outerjoin(running, running.c.user == entries.c.user)
         .where(entries.c.queue_id == queue_id)
         .subquery("levelled")
     )
-    c = levelled.c
+
+
+def _placed(queue_id: str, without: str = "") -> Subquery:
+    """Every entry of the queue with its position from 1 on; one may be left out, whose place the others then close
+    without changing theirs to one another.
+    """
+    c = _levelled(queue_id).c
     position = func.row_number().over(order_by=(c.hand, c.band, c.level, c.rank, c.task_id))
-    placed = select(c.task_id, c.hand, c.band, c.rank, position.label("position"))
+    placed = select(c.task_id, position.label("position"))
     return (placed.where(c.task_id != without) if without else placed).subquery("placed")
 
 

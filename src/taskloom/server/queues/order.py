@@ -12,8 +12,6 @@ comes later. There only the ranks decide. A move writes the entries between the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy import Connection
 
 from taskloom.domain.errors import NotFound
@@ -23,49 +21,63 @@ from taskloom.server.queues import entry_store
 FRONT, RULES, BACK = -1, 0, 1
 
 
-def place(tx: Connection, queue: Queue, task_id: str, where: Callable[[int, int], int]) -> int:
-    """Gives the task a place, from 1 on. `where` tells it from the present one and the last one; all from 0."""
-    standing = entry_store.standing(tx, task_id)
-    if standing is None or standing.entry.queue_id != queue.id:
-        raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
+def place(tx: Connection, queue: Queue, task_id: str, position: int) -> int:
+    """Position 1 is the front, -1 the back, -2 one before it. The place that it got, from 1 on."""
+    _known(tx, queue, task_id)
     counts = entry_store.counts_by_hand(tx, queue.id, task_id)
     last = sum(counts.values())
-    wanted = min(max(where(standing.ahead, last), 0), last)
-    if wanted == standing.ahead and (standing.entry.hand or 0 < wanted < last):
-        return wanted + 1  # it stands there; at either end it stays there from now on
-    if wanted <= counts[FRONT]:
+    return _put(tx, queue, task_id, counts, position - 1 if position > 0 else last + position + 1)
+
+
+def shift(tx: Connection, queue: Queue, task_id: str, steps: int) -> int:
+    """So many places nearer to the back; a negative number of them nearer to the front."""
+    _known(tx, queue, task_id)
+    standing = entry_store.standing(tx, task_id)
+    now = 0 if standing is None else standing.ahead
+    return _put(tx, queue, task_id, entry_store.counts_by_hand(tx, queue.id, task_id), now + steps)
+
+
+def _known(tx: Connection, queue: Queue, task_id: str) -> None:
+    entry = entry_store.find_entry(tx, task_id)
+    if entry is None or entry.queue_id != queue.id:
+        raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
+
+
+def _put(tx: Connection, queue: Queue, task_id: str, counts: dict[int, int], wanted: int) -> int:
+    """`wanted`: the new place, from 0 on, among the others."""
+    front, ruled = counts[FRONT], counts[FRONT] + counts[RULES]
+    wanted = min(max(wanted, 0), sum(counts.values()))
+    if wanted <= front:
         _between(tx, queue.id, task_id, FRONT, wanted)
-    elif wanted >= counts[FRONT] + counts[RULES]:
-        _between(tx, queue.id, task_id, BACK, wanted)
+    elif wanted >= ruled:
+        _between(tx, queue.id, task_id, BACK, wanted - ruled)
     else:
-        _behind_frozen(tx, queue.id, task_id, counts[FRONT], wanted)
+        _behind_frozen(tx, queue.id, task_id, front, wanted)
     return wanted + 1
 
 
-def _between(tx: Connection, queue_id: str, task_id: str, hand: int, wanted: int) -> None:
-    """Among those that stand by hand, at the place `wanted` of all."""
-    rank = _gap(tx, queue_id, task_id, hand, wanted)
+def _between(tx: Connection, queue_id: str, task_id: str, hand: int, index: int) -> None:
+    """Among those that stand by this hand, at the place `index` of them."""
+    rank = _gap(tx, queue_id, task_id, hand, index)
     if rank is None:
         entry_store.spread(tx, queue_id, hand, task_id)
-        rank = _gap(tx, queue_id, task_id, hand, wanted)
+        rank = _gap(tx, queue_id, task_id, hand, index)
     entry_store.place_by_hand(tx, task_id, hand, rank or 0.0)
 
 
-def _gap(tx: Connection, queue_id: str, task_id: str, hand: int, wanted: int) -> float | None:
+def _gap(tx: Connection, queue_id: str, task_id: str, hand: int, index: int) -> float | None:
     """A rank between the two neighbours; None when there is no number left between them."""
-    before = entry_store.at_position(tx, queue_id, wanted, task_id)
-    after = entry_store.at_position(tx, queue_id, wanted + 1, task_id)
-    low = before.rank if before is not None and before.hand == hand else None
-    high = after.rank if after is not None and after.hand == hand else None
+    low = entry_store.rank_by_hand(tx, queue_id, hand, index - 1, task_id)
+    high = entry_store.rank_by_hand(tx, queue_id, hand, index, task_id)
     if low is None or high is None:
         return low + 1 if low is not None else high - 1 if high is not None else 0.0
     middle = low + (high - low) / 2
     return middle if low < middle < high else None
 
 
-def _behind_frozen(tx: Connection, queue_id: str, task_id: str, already: int, wanted: int) -> None:
+def _behind_frozen(tx: Connection, queue_id: str, task_id: str, front: int, wanted: int) -> None:
     """Everything up to the place keeps its order in front, and the task comes behind it."""
-    last = entry_store.at_position(tx, queue_id, already, task_id) if already else None
-    rank = 0.0 if last is None else last.rank + 1
-    entry_store.freeze(tx, queue_id, already + 1, wanted, task_id, rank)
-    entry_store.place_by_hand(tx, task_id, FRONT, rank + (wanted - already))
+    last = entry_store.rank_by_hand(tx, queue_id, FRONT, front - 1, task_id)
+    rank = 0.0 if last is None else last + 1
+    entry_store.freeze(tx, queue_id, front + 1, wanted, task_id, rank)
+    entry_store.place_by_hand(tx, task_id, FRONT, rank + (wanted - front))

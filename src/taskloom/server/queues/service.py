@@ -248,20 +248,16 @@ class QueueService:
         """The same; the place that it has got, counted from 1."""
         if position == 0:
             raise BadInput("position 0: expected 1 for the front, or -1 for the back")
-        return await self._place(
-            key, task_id, lambda _, last: position - 1 if position > 0 else last + position + 1
-        )
+        return await self._moved(key, lambda tx, queue: order.place(tx, queue, task_id, position))
 
     async def shift_entry(self, key: str, task_id: str, steps: int) -> int:
         """So many places nearer to the back; a negative number of them nearer to the front. Its new place."""
-        return await self._place(key, task_id, lambda now, _: now + steps)
+        return await self._moved(key, lambda tx, queue: order.shift(tx, queue, task_id, steps))
 
-    async def _place(self, key: str, task_id: str, where: Callable[[int, int], int]) -> int:
-        """`where` tells the new place, from the present one and the last one; all count from 0."""
-
+    async def _moved(self, key: str, step: Callable[[Connection, Queue], int]) -> int:
         def work(tx: Connection) -> tuple[str, int]:
             queue = _queue(tx, key)
-            return queue.id, order.place(tx, queue, task_id, where)
+            return queue.id, step(tx, queue)
 
         queue_id, place = await self._db.write(work)
         self._wake(queue_id)
@@ -274,6 +270,8 @@ class QueueService:
         now = self._clock()
         if wanted.priority is not None:
             check_priority(wanted.priority)
+        found = await self._db.read(lambda tx: moves.known(tx, task_id))
+        await asyncio.to_thread(check_values, found.task)
 
         def work(tx: Connection) -> Changed:
             queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
