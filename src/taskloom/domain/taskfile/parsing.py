@@ -13,17 +13,17 @@ from taskloom.domain.repository import is_commit
 from taskloom.domain.task import TaskType
 from taskloom.domain.taskfile import remarks
 from taskloom.domain.taskfile.fields import MISUSED, RESOURCES, RETRIES, SWEEPS, TASK, Field
+from taskloom.domain.taskfile.grids import read_grid
 from taskloom.domain.taskfile.kinds import COUNT, MISSING
-from taskloom.domain.taskfile.nodes import Mapping, Node, Scalar, Sequence, read_nodes
+from taskloom.domain.taskfile.nodes import Mapping, Node, Scalar, read_nodes
 from taskloom.domain.taskfile.problems import Findings, Place, Problem, Unreadable, WrongTaskFile
 from taskloom.domain.taskfile.quantities import read_accelerators
-from taskloom.domain.taskfile.scalars import only_old_yaml, plain_value, scalar_value, shown
+from taskloom.domain.taskfile.scalars import only_old_yaml, scalar_value, shown
 from taskloom.domain.taskfile.schemas import read_parameters
-from taskloom.domain.taskfile.values import Schemas, convert, defaults, nearest
+from taskloom.domain.taskfile.values import Schemas, defaults, nearest
 from taskloom.domain.variables import wrong_name
 
 FILE_NAME = "task.yaml"
-MAX_COMBINATIONS = 10_000
 REMOTE = "REMOTE"  # the type that Transformer Lab's command writes
 FOREIGN = "task.yaml"  # key in `Execution.foreign` of what is kept and not used
 
@@ -305,40 +305,12 @@ class _Parser:
             message = f"expected lists of values by parameter, got {shown(node)}"
             self._findings.wrong(node.place, "sweeps.sweep_config", message)
             return None
-        grid = {key.text: self._tried(key, values, schemas) for key, values in node.entries}
-        combinations = 1
-        for values in grid.values():
-            combinations *= max(1, len(values))
-        if combinations > MAX_COMBINATIONS:
-            message = f"{combinations} combinations; expected at most {MAX_COMBINATIONS}"
-            self._findings.wrong(node.place, "sweeps.sweep_config", message)
-        given = {name: found[key] for name, key in (("metric", "sweep_metric"), ("lower_is_better",) * 2)
-                 if found.get(key) not in {None, ""}}  # fmt: skip
-        return Sweep(grid, **given)
-
-    def _tried(self, key: Scalar, node: Node, schemas: Schemas) -> tuple[Any, ...]:
-        """The values of one parameter, in its type."""
-        path = f"sweeps.sweep_config.{key.text[:80]}"
-        schema = schemas.get(key.text)
-        if schema is None:
-            self._findings.wrong(key.place, path, f"no such parameter{nearest(key.text, schemas)}")
-        if not isinstance(node, Sequence) or not node.items:
-            self._findings.wrong(node.place, path, f"expected a list of values to try, got {shown(node)}")
-            return ()
-        values: list[Any] = []
-        for item in node.items:
-            value = plain_value(item)
-            try:
-                written = item.text if isinstance(item, Scalar) else None
-                value = convert(schema, value, written) if schema else value
-            except BadInput as error:
-                self._findings.wrong(item.place, path, error.message)
-                continue
-            if value in values:
-                self._findings.odd(item.place, path, f"{shown(item)} stands twice")
-            else:
-                values.append(value)
-        return tuple(values)
+        given = {
+            name: found[key]
+            for name, key in (("metric", "sweep_metric"), ("lower_is_better", "lower_is_better"))
+            if found.get(key) not in {None, ""}
+        }
+        return Sweep(read_grid(node, schemas, self._findings), **given)
 
     # --- the whole ----------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ from taskloom.server.queues.queue_rules import (
 )
 from taskloom.server.queues.secret_desk import SecretDesk
 from taskloom.server.queues.sweeps import Sweeps
+from taskloom.server.queues.task_files import check_values
 from taskloom.server.queues.worker_desk import WorkerDesk
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks import moves
