@@ -11,6 +11,7 @@ import contextlib
 import logging
 
 from taskloom.domain.errors import TaskloomError
+from taskloom.domain.execution import Execution
 from taskloom.domain.task import TaskEdit
 from taskloom.journal.masking import write_masks
 from taskloom.providers.contract import Launch, NoPlace, NotStarted, Wanted
@@ -116,7 +117,7 @@ class Attempt:
             if prepared.commit:
                 console.edit(TaskEdit(runtime={"commit": prepared.commit}))
             out, err = console.stream("stdout"), console.stream("stderr")
-            console.report.say(f"taskloom: running {_shown(prepared.argv)}")
+            console.report.say(f"taskloom: running {_shown(execution, prepared.argv)}")
             console.poke()  # so that these lines stand before the script's own
             launch = Launch(
                 prepared.argv, prepared.cwd, prepared.env, out, err,
@@ -168,6 +169,8 @@ async def wind_up(running: Running, folder: AttemptFolder, console: Console, end
     return end
 
 
-def _shown(argv: tuple[str, ...]) -> str:
-    text = redact(" ".join(argv))
-    return text if len(text) <= 500 else f"{text[:500]}..."
+def _shown(execution: Execution, argv: tuple[str, ...]) -> str:
+    """What people know of the program: of shell text its first line, as it was written, without any values."""
+    text = redact(execution.run.strip().partition("\n")[0] or " ".join(argv))
+    first = "the setup lines, then " if execution.run and execution.setup.strip() else ""
+    return f"{first}{text if len(text) <= 500 else f'{text[:500]}...'}"

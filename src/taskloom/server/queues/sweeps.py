@@ -81,7 +81,8 @@ class Sweeps:
             sweep_store.drop_members(tx, sweep_id)
             return None
         grid = found.task.execution.sweep
-        told = _told(so_far, None if grid is None else self._best(tx, sweep_id, grid), grid)
+        best = None if grid is None else self._best(tx, sweep_id, grid)
+        told = _told(so_far, best, grid)
         after = msgspec.structs.replace(found.task, runtime={**found.task.runtime, RUNTIME: told})
         store.change(tx, found, after)
         sweep_store.drop_members(tx, sweep_id)
@@ -90,7 +91,7 @@ class Sweeps:
             store.Found(after, found.lease, found.opener),
             Move.COMPLETE,
             now=now,
-            message=tally(so_far),
+            message=f"{tally(so_far)}{_words(best, grid)}",
             at=now,
         )
         return Changed(ended.task)
@@ -198,6 +199,14 @@ def _score(told: Any, metric: str) -> float | None:
     if isinstance(told, bool) or not isinstance(told, int | float) or not math.isfinite(told):
         return None
     return float(told)
+
+
+def _words(best: dict[str, Any] | None, grid: Grid | None) -> str:
+    """`; best valley/height 0.5 with lr=0.1`, for people."""
+    if best is None or grid is None:
+        return ""
+    values = ", ".join(f"{name}={value}" for name, value in best["parameters"].items())
+    return f"; best {grid.metric} {best['value']:g} with {values}"
 
 
 def _told(so_far: Sweep, best: dict[str, Any] | None, grid: Grid | None) -> dict[str, Any]:
