@@ -103,7 +103,7 @@ def marks(tmp_path: Path) -> Path:
 def killed_then_once_more(field: Any, worker: Any, task: str, attempts: int) -> None:
     """The worker dies now; its next process ends the task well, once."""
     worker.kill9()
-    field.worker("w1", lease=LEASE)
+    field.worker("w1")
     ended = field.ended(task)
     assert (ended.status, ended.status_reason, ended.attempt) == (Status.COMPLETED, "", attempts)
     attempts_folder = field.folder / "w1" / "worker" / "w1" / "attempts"
@@ -130,7 +130,7 @@ def test_killed_in_the_checkout(
     (repository / "train.py").write_text(MARK.format(folder=str(marks)))
     git(repository, "commit", "--quiet", "-am", "second")
     commit = git(repository, "rev-parse", "HEAD").strip()
-    worker = field.worker("w1", lease=LEASE, environ={"PATH": f"{hold}:{os.environ['PATH']}"})
+    worker = field.worker("w1", environ={"PATH": f"{hold}:{os.environ['PATH']}"})
     task = field.enqueue(Execution(repository=str(repository), commit=commit, entry_point="train.py"))
     field.until((tmp_path / "git-ran").exists)
     killed_then_once_more(field, worker, task, attempts=2)
@@ -145,7 +145,7 @@ def test_killed_while_packages_are_prepared(field: Any, marks: Path, tmp_path: P
     (slow / "slow.py").write_text(
         f"import time\nopen({str(tmp_path / 'building')!r}, 'w').close()\ntime.sleep(600)\n"
     )
-    worker = field.worker("w1", lease=LEASE, packages="build", environ={"UV_NO_INDEX": "1", "UV_OFFLINE": "1"})
+    worker = field.worker("w1", packages="build", environ={"UV_NO_INDEX": "1", "UV_OFFLINE": "1"})
     task = field.script(MARK.format(folder=str(marks)), packages=f"slow @ file://{slow}\n")
     field.until((tmp_path / "building").exists)
     killed_then_once_more(field, worker, task, attempts=2)
@@ -156,7 +156,7 @@ def test_killed_while_it_uploads_and_while_it_reports_the_end(field: Any, proxy:
     """The program ended; its journal, or its end, could not be told before the worker died: it is told, not run again."""
     for stuck in (b"/journal", b"/finish"):
         proxy.stuck, count = b"", len(starts(marks))
-        worker = field.worker("w1", lease=LEASE, environ=behind(proxy))
+        worker = field.worker("w1", environ=behind(proxy))
         proxy.stuck = stuck
         proxy.seen.clear()
         task = field.script(MARK.format(folder=str(marks)) + "print('said')\n")
