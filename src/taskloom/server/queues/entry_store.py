@@ -1,7 +1,7 @@
 """SQL of what waits in queues. The rows are the queue: nothing of it is kept in memory.
 
 The order of a queue is (hand, band, level, rank), see `order`. `level` stands in no column: how many tasks of the same
-user run or stand before, counted by a window over the queue. A claim needs no window: of each band it looks at the
+user run or stand before, counted by a window over the queue where the whole order is asked for. A claim needs no window: of each band it looks at the
 first entry of each lane, which are single steps into the index however much waits behind them.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     Connection,
+    Double,
     Subquery,
     bindparam,
     case,
     delete,
     func,
     insert,
-    literal,
     select,
     text,
     tuple_,
@@ -26,10 +26,8 @@ from sqlalchemy import (
 )
 
 from taskloom.domain.placement import Wanted, read_shape
-from taskloom.domain.queue import QueueEntry
 from taskloom.server.prepared import Prepared
-from taskloom.server.queues.lease_store import count_attempts
-from taskloom.server.tables import entries, leases, projects, queues, tasks
+from taskloom.server.tables import entries, leases, queues, tasks
 
 STEP = 0.001  # between the ranks of two entries that came at the same moment
 
@@ -173,82 +171,10 @@ def foremost(tx: Connection, queue_id: str, over: int, now: float, limit: int) -
 # --- positions --------------------------------------------------------------------------------------------
 
 
-def page(tx: Connection, queue_id: str, limit: int, offset: int) -> list[QueueEntry]:
-    """Entries in their order, from `offset` on."""
-    placed = _placed(queue_id)
-    chosen = (
-        select(placed.c.task_id, placed.c.position)
-        .where(placed.c.position > offset, placed.c.position <= offset + limit)
-        .subquery("chosen")
-    )
-    rows = tx.execute(
-        select(
-            chosen.c.position,
-            entries.c.task_id,
-            entries.c.user,
-            entries.c.enqueued,
-            entries.c.priority,
-            tasks.c.name,
-            projects.c.name.label("project"),
-        )
-        .select_from(chosen)
-        .join(entries, entries.c.task_id == chosen.c.task_id)
-        .join(tasks, tasks.c.id == chosen.c.task_id)
-        .join(projects, projects.c.id == tasks.c.project_id)
-        .order_by(chosen.c.position)
-    ).all()
-    attempts = count_attempts(tx, [row.task_id for row in rows])
-    return [
-        QueueEntry(
-            task=row.task_id,
-            task_name=row.name,
-            project=row.project,
-            user=row.user,
-            position=row.position,
-            enqueued=row.enqueued,
-            attempts=attempts.get(row.task_id, 0),
-            priority=row.priority,
-        )
-        for row in rows
-    ]
-
-
 def order(tx: Connection, queue_id: str) -> list[str]:
     """Ids of the waiting tasks, the next one first."""
     placed = _placed(queue_id)
     return list(tx.execute(select(placed.c.task_id).order_by(placed.c.position)).scalars())
-
-
-def standing(tx: Connection, task_id: str) -> Standing | None:
-    """None when the task waits in no queue."""
-    mine = find_entry(tx, task_id)
-    if mine is None:
-        return None
-    levelled = _levelled(mine.queue_id)
-    c, level = levelled.c, _level_of(tx, mine)
-    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, level, mine.rank, task_id)))
-    same_band = (c.hand == mine.hand) & (c.band == mine.band)
-    counted = tx.execute(
-        select(
-            func.count(),
-            func.count(case((c.hand < mine.hand, 1))),
-            func.count(case(((c.hand == mine.hand) & (c.band < mine.band), 1))),
-            func.count(case((same_band & (c.rank > mine.rank), 1))),
-        ).where(tuple_(c.hand, c.band, c.level, c.rank, c.task_id) < own_key)
-    ).one()
-    return Standing(mine, *counted)
-
-
-def _level_of(tx: Connection, mine: Entry) -> int:
-    """The entry's level, as `_levelled` has it."""
-    if mine.hand:
-        return 0
-    own = (entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
-    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, mine.rank, mine.task_id)))
-    theirs = (entries.c.queue_id == mine.queue_id) & (entries.c.user == mine.user)
-    before = tx.execute(select(func.count()).where(theirs, tuple_(*own) < own_key)).scalar_one()
-    running = (leases.c.queue_id == mine.queue_id) & (leases.c.outcome == "") & (leases.c.user == mine.user)
-    return before + 1 + tx.execute(select(func.count()).select_from(leases).where(running)).scalar_one()
 
 
 def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
@@ -282,18 +208,11 @@ def rank_by_hand(tx: Connection, queue_id: str, hand: int, index: int, without: 
     return tx.execute(ordered.limit(1).offset(index)).scalar_one_or_none()
 
 
-def freeze(tx: Connection, queue_id: str, first: int, last: int, without: str, rank: float) -> None:
-    """The entries at the places `first` to `last`, of the order without that task, now stand so by hand: in front of
-    all others, with ranks from `rank` on.
-    """
-    placed = _placed(queue_id, without)
-    fresh = select(literal(rank) + (placed.c.position - first) * 1.0).where(placed.c.task_id == entries.c.task_id)
-    chosen = select(placed.c.task_id).where(placed.c.position.between(first, last))
-    tx.execute(
-        update(entries)
-        .where(entries.c.task_id.in_(chosen))
-        .values(hand=-1, band=0, rank=fresh.correlate(entries).scalar_subquery())
-    )
+def freeze(tx: Connection, task_ids: Sequence[str], rank: float) -> None:
+    """These stand so by hand now: in front of all others, with ranks from `rank` on."""
+    if task_ids:
+        fresh = [{"task": task_id, "fresh": rank + place} for place, task_id in enumerate(task_ids)]
+        tx.execute(_FREEZE, fresh)
 
 
 def counts_by_hand(tx: Connection, queue_id: str, without: str) -> dict[int, int]:
@@ -342,14 +261,11 @@ def _levelled(queue_id: str) -> Subquery:
     )
 
 
-def _placed(queue_id: str, without: str = "") -> Subquery:
-    """Every entry of the queue with its position from 1 on; one may be left out, whose place the others then close
-    without changing theirs to one another.
-    """
+def _placed(queue_id: str) -> Subquery:
+    """Every entry of the queue with its position from 1 on."""
     c = _levelled(queue_id).c
     position = func.row_number().over(order_by=(c.hand, c.band, c.level, c.rank, c.task_id))
-    placed = select(c.task_id, position.label("position"))
-    return (placed.where(c.task_id != without) if without else placed).subquery("placed")
+    return select(c.task_id, position.label("position")).subquery("placed")
 
 
 _BAND = "queue_id = :queue AND hand = :hand AND band = :band"
@@ -387,6 +303,11 @@ _HIGHEST_RANK = Prepared(select(func.max(entries.c.rank)).where(entries.c.queue_
 _ADD_ENTRY = Prepared(insert(entries), _ENTRY)
 _REMOVE_ENTRY = Prepared(
     delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
+)
+_FREEZE = (
+    update(entries)
+    .where(entries.c.task_id == bindparam("task"))
+    .values(hand=-1, band=0, rank=bindparam("fresh", type_=Double))
 )
 _FIND_ENTRY = Prepared(select(*_COLUMNS).where(entries.c.task_id == bindparam("task")))
 _ANY_ENTRY = Prepared(
