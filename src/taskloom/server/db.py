@@ -164,7 +164,7 @@ class _Sqlite:
         try:
             with self._reader_engine.connect() as connection:
                 return work(connection)
-        except (DBAPIError, OverflowError) as error:
+        except (DBAPIError, sqlite3.Error, OverflowError) as error:
             raise _told(error, self._path) from error
 
     def submit(self, work: Work[T]) -> Future[T]:

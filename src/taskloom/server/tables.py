@@ -331,7 +331,8 @@ queues = Table(
 )
 
 # What waits, by (hand, band, fair share, rank): see queues.order. A lane holds what one user has waiting of one shape
-# (what it wants of a machine); a claim looks at the first entry of each lane only, by the first index.
+# (what it wants of a machine); a claim looks at the first entry of each lane only, by the first index. Places in the
+# order are counted by the second.
 entries = Table(
     "entries",
     main,
@@ -349,6 +350,7 @@ entries = Table(
     Column("not_before", Double, nullable=False, default=0.0),  # a pause after a failed attempt
     Column("hold", String(256), nullable=False, default=""),  # id of the worker that keeps free for it
     Index("ix_entries_lanes", "queue_id", "hand", "band", "lane", "rank", "task_id"),
+    Index("ix_entries_users", "queue_id", "hand", "band", "user", "rank", "task_id"),
     Index("ix_entries_order", "queue_id", "rank"),
 )
 

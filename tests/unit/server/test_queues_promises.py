@@ -24,7 +24,7 @@ from taskloom.domain.queue import Machine
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.app import House
 from taskloom.server.call import Caller
-from taskloom.server.queues import entry_store, lease_store, worker_store
+from taskloom.server.queues import entry_store, lease_store, position_store, worker_store
 from taskloom.server.queues.placing import at_limit, room_of
 from taskloom.server.queues.service import QueueService
 from taskloom.server.settings import read_settings
@@ -195,6 +195,26 @@ class Story:
     async def check(self) -> None:
         await self.first_in_the_list_is_next()
         await self.database.read(self.promises)
+        await self.database.read(self.places_are_those_of_the_whole_order)
+
+    def places_are_those_of_the_whole_order(self, tx: Connection) -> None:
+        whole = entry_store.order(tx, self.policy.id)
+        start = self.luck.randint(0, len(whole))
+        stop = self.luck.randint(start, len(whole) + 1)
+        assert position_store.between(tx, self.policy.id, start, stop) == whole[start:stop]
+        for task in self.luck.sample(whole, min(len(whole), 2)):
+            standing = position_store.standing(tx, task)
+            assert standing is not None
+            assert whole[standing.ahead] == task
+            before = [entry_store.find_entry(tx, other) for other in whole[: standing.ahead]]
+            mine = standing.entry
+            assert standing.by_hand == sum(e is not None and e.hand < mine.hand for e in before)
+            assert standing.by_priority == sum(
+                e is not None and e.hand == mine.hand and e.band < mine.band for e in before
+            )
+            assert standing.by_share == sum(
+                e is not None and (e.hand, e.band) == (mine.hand, mine.band) and e.rank > mine.rank for e in before
+            )
 
     def promises(self, tx: Connection) -> None:
         held = [lease for lease in lease_store.open_leases(tx) if lease.queue_id == self.policy.id]

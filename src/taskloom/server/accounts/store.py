@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from taskloom.server.db import insert
+from taskloom.server import db
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import keys, users
 from taskloom.wire.messages import Role
 
@@ -30,10 +31,13 @@ class KeyRow:
 
 _WHOLE = select(keys, users.c.name.label("user")).join(users, users.c.id == keys.c.user_id)
 _BY_ID = _WHOLE.where(keys.c.id == bindparam("wanted"))
-_ADD_KEY = keys.insert()
-_EXTEND = update(keys).where(keys.c.lease == bindparam("wanted")).values(expires=bindparam("until"))
-_DELETE = delete(keys).where(keys.c.lease == bindparam("wanted"))
-_USER = select(users.c.id).where(users.c.name == bindparam("wanted"))
+_KEY = tuple(
+    name for name in KeyRow.__dataclass_fields__ if name != "user"
+)  # that one stands in the table of users
+_ADD_KEY = Prepared(insert(keys), _KEY)
+_EXTEND = Prepared(update(keys).where(keys.c.lease == bindparam("wanted")).values(expires=bindparam("until")))
+_DELETE = Prepared(delete(keys).where(keys.c.lease == bindparam("wanted")))
+_USER = Prepared(select(users.c.id).where(users.c.name == bindparam("wanted")))
 
 
 def get_key(tx: Connection, key: str) -> KeyRow | None:
@@ -50,9 +54,7 @@ def list_keys(tx: Connection, user_id: str | None) -> list[KeyRow]:
 
 
 def add_key(tx: Connection, row: KeyRow) -> None:
-    values = asdict(row)
-    del values["user"]  # stands in the table of users
-    tx.execute(_ADD_KEY, values)
+    _ADD_KEY.run(tx, {name: getattr(row, name) for name in _KEY})
 
 
 def revoke_key(tx: Connection, key: str) -> None:
@@ -60,11 +62,11 @@ def revoke_key(tx: Connection, key: str) -> None:
 
 
 def extend_lease_keys(tx: Connection, lease: str, expires: float) -> None:
-    tx.execute(_EXTEND, {"wanted": lease, "until": expires})
+    _EXTEND.run(tx, {"wanted": lease, "until": expires})
 
 
 def delete_lease_keys(tx: Connection, lease: str) -> None:
-    tx.execute(_DELETE, {"wanted": lease})
+    _DELETE.run(tx, {"wanted": lease})
 
 
 def touch_keys(tx: Connection, used: Mapping[str, float]) -> None:
@@ -81,13 +83,13 @@ def ensure_user(tx: Connection, fresh_id: str, name: str, now: float) -> str:
     found = find_user(tx, name)
     if found is None:
         values = {"id": fresh_id, "name": name, "created": now}
-        tx.execute(insert(tx, users).values(values).on_conflict_do_nothing(index_elements=["name"]))
+        tx.execute(db.insert(tx, users).values(values).on_conflict_do_nothing(index_elements=["name"]))
         found = find_user(tx, name)
     return cast(str, found)
 
 
 def find_user(tx: Connection, name: str) -> str | None:
-    return tx.execute(_USER, {"wanted": name}).scalar_one_or_none()
+    return _USER.value(tx, {"wanted": name})
 
 
 def _key(row: Row[*tuple[object, ...]]) -> KeyRow:

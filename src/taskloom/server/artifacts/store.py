@@ -14,6 +14,7 @@ from sqlalchemy import BindParameter, Connection, Row, Table, bindparam, delete,
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
 from taskloom.server.db import insert
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import (
     artifacts,
     blobs,
@@ -42,6 +43,17 @@ _ARTIFACTS = (
 _LINKS = (
     select(model_links.c.task_id, model_links.c.name, model_links.c.model_id, model_links.c.direction)
     .where(model_links.c.task_id.in_(_some))
+    .order_by(model_links.c.position)
+)
+# The same for one task, as each step of an attempt asks.
+_ARTIFACTS_OF_ONE = Prepared(
+    select(artifacts.c.task_id, artifacts.c.document)
+    .where(artifacts.c.task_id == bindparam("task"))
+    .order_by(artifacts.c.created, artifacts.c.name)
+)
+_LINKS_OF_ONE = Prepared(
+    select(model_links.c.task_id, model_links.c.name, model_links.c.model_id, model_links.c.direction)
+    .where(model_links.c.task_id == bindparam("task"))
     .order_by(model_links.c.position)
 )
 
@@ -130,7 +142,8 @@ def drop_artifacts(tx: Connection, task_id: str) -> list[str]:
 def artifacts_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
     found: defaultdict[str, list[Artifact]] = defaultdict(list)
     for some in _slices(task_ids):
-        for task_id, document in tx.execute(_ARTIFACTS, {"some": some}):
+        one = _ARTIFACTS_OF_ONE.rows(tx, {"task": some[0]}) if len(some) == 1 else None
+        for task_id, document in tx.execute(_ARTIFACTS, {"some": some}) if one is None else one:
             found[task_id].append(_artifact_of.decode(document))
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 
@@ -242,7 +255,8 @@ def put_link(tx: Connection, task_id: str, link: ModelLink) -> None:
 def links_of(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[ModelLink, ...]]:
     found: defaultdict[str, list[ModelLink]] = defaultdict(list)
     for some in _slices(task_ids):
-        for task_id, name, model_id, direction in tx.execute(_LINKS, {"some": some}):
+        one = _LINKS_OF_ONE.rows(tx, {"task": some[0]}) if len(some) == 1 else None
+        for task_id, name, model_id, direction in tx.execute(_LINKS, {"some": some}) if one is None else one:
             found[task_id].append(ModelLink(name=name, model=model_id, direction=direction))
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Integer, Table, and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import Insert
 
 from taskloom.domain.metrics import SeriesSummary
 from taskloom.server.db import insert
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import batches, chunks, console, marks, plots, series, series_numbers, tasks
 from taskloom.wire.messages import JournalMarks
 
@@ -247,11 +248,16 @@ def summaries(tx: Connection, task_ids: Sequence[str]) -> dict[str, tuple[Series
     return {task_id: tuple(rows) for task_id, rows in found.items()}
 
 
+_DIRTY = Prepared(
+    select(series.c.id, series.c.task_id, series.c.summary)
+    .where(series.c.dirty.is_(True))
+    .limit(bindparam("most", type_=Integer))
+)
+
+
 def dirty(tx: Connection, limit: int) -> list[tuple[int, str, SeriesSummary, bytes]]:
     """Id, task and summary, also as it is stored."""
-    rows = tx.execute(
-        select(series.c.id, series.c.task_id, series.c.summary).where(series.c.dirty.is_(True)).limit(limit)
-    )
+    rows = _DIRTY.rows(tx, {"most": limit})
     return [(row[0], row[1], _summary_of.decode(row[2]), row[2]) for row in rows]
 
 

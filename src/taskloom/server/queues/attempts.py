@@ -182,7 +182,10 @@ class Attempts:
         lease = lease_store.renew_lease(tx, token, now, phase, keep)
         if lease is None:
             raise LeaseLost(_VOID)
-        worker_store.see_worker(tx, lease.worker_id, now, machine)
+        if machine is None:
+            worker_store.note_alive(tx, lease.worker_id, now)
+        else:
+            worker_store.see_worker(tx, lease.worker_id, now, machine)
         self._accounts.extend_lease_keys(tx, token, lease.expires)
         return lease
 
@@ -212,12 +215,13 @@ class Attempts:
 
     def finish(self, tx: Connection, token: str, said: Finish, now: float) -> Changed:
         """Ends the task, once. The same word again gets the same answer; another one, or a void token, LeaseLost."""
-        lease = lease_store.find_lease(tx, token)
-        if lease is not None and not lease.open and lease.outcome == _word(said):
-            return self._changed(tx, moves.known(tx, lease.task_id), lease)
-        if lease is None or not lease_store.close_lease(tx, token, _word(said)):
+        lease = lease_store.close_lease(tx, token, _word(said))
+        if lease is None:
+            before = lease_store.find_lease(tx, token)
+            if before is not None and before.outcome == _word(said):
+                return self._changed(tx, moves.known(tx, before.task_id), before)
             raise LeaseLost(_VOID)
-        worker_store.see_worker(tx, lease.worker_id, now, None)
+        worker_store.note_alive(tx, lease.worker_id, now)
         self._accounts.revoke_lease_keys(tx, token)
         found = moves.known(tx, lease.task_id)
         if lease.give_back and (said.requeue or said.outcome == "aborted"):

@@ -1,27 +1,24 @@
 """SQL of what waits in queues. The rows are the queue: nothing of it is kept in memory.
 
 The order of a queue is (hand, band, level, rank), see `order`. `level` stands in no column: how many tasks of the same
-user run or stand before, counted by a window over the queue. A claim needs no window: of each band it looks at the
+user run or stand before, counted by a window over the queue where the whole order is asked for. A claim needs no window: of each band it looks at the
 first entry of each lane, which are single steps into the index however much waits behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Row,
+    Double,
     Subquery,
-    TextClause,
     bindparam,
     case,
     delete,
     func,
     insert,
-    literal,
     select,
     text,
     tuple_,
@@ -29,9 +26,8 @@ from sqlalchemy import (
 )
 
 from taskloom.domain.placement import Wanted, read_shape
-from taskloom.domain.queue import QueueEntry
-from taskloom.server.queues.lease_store import count_attempts
-from taskloom.server.tables import entries, leases, projects, queues, tasks
+from taskloom.server.prepared import Prepared
+from taskloom.server.tables import entries, leases, queues, tasks
 
 STEP = 0.001  # between the ranks of two entries that came at the same moment
 
@@ -90,18 +86,21 @@ def make_entry(
 
 def next_rank(tx: Connection, queue_id: str, now: float) -> float:
     """Behind everything that ever came: ranks are times, whatever the clock does."""
-    highest = tx.execute(_HIGHEST_RANK, {"queue": queue_id}).scalar_one()
+    highest = _HIGHEST_RANK.value(tx, {"queue": queue_id})
     return now if highest is None else max(now, highest + STEP)
 
 
 def add_entries(tx: Connection, made: Sequence[Entry]) -> None:
-    if made:
-        tx.execute(_ADD_ENTRY, [{name: getattr(entry, name) for name in _ENTRY} for entry in made])
+    rows = [{name: getattr(entry, name) for name in _ENTRY} for entry in made]
+    if len(rows) == 1:
+        _ADD_ENTRY.run(tx, rows[0])
+    elif rows:
+        tx.execute(insert(entries), rows)
 
 
 def remove_entry(tx: Connection, task_id: str) -> str | None:
     """The id of the queue that the task was taken out of; None when it waited nowhere."""
-    return tx.execute(_REMOVE_ENTRY, {"task": task_id}).scalar_one_or_none()
+    return _REMOVE_ENTRY.value(tx, {"task": task_id})
 
 
 def remove_entries(tx: Connection, task_ids: Sequence[str]) -> None:
@@ -110,8 +109,8 @@ def remove_entries(tx: Connection, task_ids: Sequence[str]) -> None:
 
 
 def find_entry(tx: Connection, task_id: str) -> Entry | None:
-    row = tx.execute(select(entries).where(entries.c.task_id == task_id)).one_or_none()
-    return None if row is None else _entry(row)
+    row = _FIND_ENTRY.first(tx, {"task": task_id})
+    return None if row is None else Entry(*row)
 
 
 def count_waiting(tx: Connection, queue_id: str, user: str) -> int:
@@ -138,116 +137,44 @@ def held_for(tx: Connection, queue_id: str, besides: str) -> dict[str, str]:
 
 def any_entry(tx: Connection, keys: Sequence[str]) -> bool:
     """Whether anything waits in one of these queues that is not paused."""
-    named = queues.c.id.in_(keys) | queues.c.name.in_(keys)
-    waits = select(entries.c.task_id).where(entries.c.queue_id == queues.c.id).exists()
-    return tx.execute(select(queues.c.id).where(named, queues.c.paused.is_(False), waits)).first() is not None
+    return any(_ANY_ENTRY.first(tx, {"key": key}) is not None for key in keys)
 
 
 def next_band(tx: Connection, queue_id: str, after: tuple[int, int] | None) -> tuple[int, int] | None:
     """Hand and band of what comes first, or first after those; None when nothing does."""
     if after is None:
-        row = tx.execute(_FIRST_BAND, {"queue": queue_id}).first()
+        row = _FIRST_BAND.first(tx, {"queue": queue_id})
     else:
-        row = tx.execute(_NEXT_BAND, {"queue": queue_id, "hand": after[0], "band": after[1]}).first()
+        row = _NEXT_BAND.first(tx, {"queue": queue_id, "hand": after[0], "band": after[1]})
     return None if row is None else (row[0], row[1])
 
 
-def heads(tx: Connection, queue_id: str, hand: int, band: int, now: float) -> list[Entry]:
-    """The first entry of each lane that makes no pause, in no order."""
+def heads(tx: Connection, queue_id: str, hand: int, band: int, now: float) -> Iterator[Entry]:
+    """The first entry of each lane that makes no pause, the next one first. Most callers need one or two of them, so
+    the others stay rows.
+    """
     given = {"queue": queue_id, "hand": hand, "band": band, "now": now}
-    return [_entry(row) for row in tx.execute(_HEADS, given)]
+    return (Entry(*row) for row in _HEADS.rows(tx, given))
 
 
 def foremost(tx: Connection, queue_id: str, over: int, now: float, limit: int) -> list[Entry]:
     """What waits with a priority above `over` and makes no pause, as it would go without fair shares."""
     wanted = (
-        select(entries)
+        select(*_COLUMNS)
         .where(entries.c.queue_id == queue_id, entries.c.priority > over, entries.c.not_before <= now)
         .order_by(entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
         .limit(limit)
     )
-    return [_entry(row) for row in tx.execute(wanted)]
+    return [Entry(*row) for row in tx.execute(wanted)]
 
 
 # --- positions --------------------------------------------------------------------------------------------
-
-
-def page(tx: Connection, queue_id: str, limit: int, offset: int) -> list[QueueEntry]:
-    """Entries in their order, from `offset` on."""
-    placed = _placed(queue_id)
-    chosen = (
-        select(placed.c.task_id, placed.c.position)
-        .where(placed.c.position > offset, placed.c.position <= offset + limit)
-        .subquery("chosen")
-    )
-    rows = tx.execute(
-        select(
-            chosen.c.position,
-            entries.c.task_id,
-            entries.c.user,
-            entries.c.enqueued,
-            entries.c.priority,
-            tasks.c.name,
-            projects.c.name.label("project"),
-        )
-        .select_from(chosen)
-        .join(entries, entries.c.task_id == chosen.c.task_id)
-        .join(tasks, tasks.c.id == chosen.c.task_id)
-        .join(projects, projects.c.id == tasks.c.project_id)
-        .order_by(chosen.c.position)
-    ).all()
-    attempts = count_attempts(tx, [row.task_id for row in rows])
-    return [
-        QueueEntry(
-            task=row.task_id,
-            task_name=row.name,
-            project=row.project,
-            user=row.user,
-            position=row.position,
-            enqueued=row.enqueued,
-            attempts=attempts.get(row.task_id, 0),
-            priority=row.priority,
-        )
-        for row in rows
-    ]
 
 
 def order(tx: Connection, queue_id: str) -> list[str]:
     """Ids of the waiting tasks, the next one first."""
     placed = _placed(queue_id)
     return list(tx.execute(select(placed.c.task_id).order_by(placed.c.position)).scalars())
-
-
-def standing(tx: Connection, task_id: str) -> Standing | None:
-    """None when the task waits in no queue."""
-    mine = find_entry(tx, task_id)
-    if mine is None:
-        return None
-    levelled = _levelled(mine.queue_id)
-    c, level = levelled.c, _level_of(tx, mine)
-    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, level, mine.rank, task_id)))
-    same_band = (c.hand == mine.hand) & (c.band == mine.band)
-    counted = tx.execute(
-        select(
-            func.count(),
-            func.count(case((c.hand < mine.hand, 1))),
-            func.count(case(((c.hand == mine.hand) & (c.band < mine.band), 1))),
-            func.count(case((same_band & (c.rank > mine.rank), 1))),
-        ).where(tuple_(c.hand, c.band, c.level, c.rank, c.task_id) < own_key)
-    ).one()
-    return Standing(mine, *counted)
-
-
-def _level_of(tx: Connection, mine: Entry) -> int:
-    """The entry's level, as `_levelled` has it."""
-    if mine.hand:
-        return 0
-    own = (entries.c.hand, entries.c.band, entries.c.rank, entries.c.task_id)
-    own_key = tuple_(*(literal(part) for part in (mine.hand, mine.band, mine.rank, mine.task_id)))
-    theirs = (entries.c.queue_id == mine.queue_id) & (entries.c.user == mine.user)
-    before = tx.execute(select(func.count()).where(theirs, tuple_(*own) < own_key)).scalar_one()
-    running = (leases.c.queue_id == mine.queue_id) & (leases.c.outcome == "") & (leases.c.user == mine.user)
-    return before + 1 + tx.execute(select(func.count()).select_from(leases).where(running)).scalar_one()
 
 
 def waiting_tasks(tx: Connection, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
@@ -281,18 +208,11 @@ def rank_by_hand(tx: Connection, queue_id: str, hand: int, index: int, without: 
     return tx.execute(ordered.limit(1).offset(index)).scalar_one_or_none()
 
 
-def freeze(tx: Connection, queue_id: str, first: int, last: int, without: str, rank: float) -> None:
-    """The entries at the places `first` to `last`, of the order without that task, now stand so by hand: in front of
-    all others, with ranks from `rank` on.
-    """
-    placed = _placed(queue_id, without)
-    fresh = select(literal(rank) + (placed.c.position - first) * 1.0).where(placed.c.task_id == entries.c.task_id)
-    chosen = select(placed.c.task_id).where(placed.c.position.between(first, last))
-    tx.execute(
-        update(entries)
-        .where(entries.c.task_id.in_(chosen))
-        .values(hand=-1, band=0, rank=fresh.correlate(entries).scalar_subquery())
-    )
+def freeze(tx: Connection, task_ids: Sequence[str], rank: float) -> None:
+    """These stand so by hand now: in front of all others, with ranks from `rank` on."""
+    if task_ids:
+        fresh = [{"task": task_id, "fresh": rank + place} for place, task_id in enumerate(task_ids)]
+        tx.execute(_FREEZE, fresh)
 
 
 def counts_by_hand(tx: Connection, queue_id: str, without: str) -> dict[int, int]:
@@ -341,41 +261,59 @@ def _levelled(queue_id: str) -> Subquery:
     )
 
 
-def _placed(queue_id: str, without: str = "") -> Subquery:
-    """Every entry of the queue with its position from 1 on; one may be left out, whose place the others then close
-    without changing theirs to one another.
-    """
+def _placed(queue_id: str) -> Subquery:
+    """Every entry of the queue with its position from 1 on."""
     c = _levelled(queue_id).c
     position = func.row_number().over(order_by=(c.hand, c.band, c.level, c.rank, c.task_id))
-    placed = select(c.task_id, position.label("position"))
-    return (placed.where(c.task_id != without) if without else placed).subquery("placed")
+    return select(c.task_id, position.label("position")).subquery("placed")
 
 
 _BAND = "queue_id = :queue AND hand = :hand AND band = :band"
-_HEADS: TextClause = text(
-    # Each step of the recursion is one seek: the smallest lane above the last one.
-    f"""
+_ENTRY = tuple(Entry.__dataclass_fields__)
+_COLUMNS = tuple(entries.c[name] for name in _ENTRY)
+_HEADS = Prepared(
+    text(
+        # Each step of the recursion is one seek: the smallest lane above the last one.
+        f"""
     WITH RECURSIVE lanes(lane) AS (
         SELECT min(lane) FROM entries WHERE {_BAND}
         UNION ALL
         SELECT (SELECT min(lane) FROM entries WHERE {_BAND} AND lane > lanes.lane)
         FROM lanes WHERE lanes.lane IS NOT NULL
+    ), running(holder, number) AS (
+        SELECT "user", count(*) FROM leases WHERE queue_id = :queue AND outcome = '' GROUP BY "user"
     )
-    SELECT entries.* FROM lanes JOIN entries ON entries.task_id = (
+    SELECT {", ".join(f'entries."{name}"' for name in _ENTRY)}
+    FROM lanes JOIN entries ON entries.task_id = (
         SELECT task_id FROM entries
         WHERE {_BAND} AND lane = lanes.lane AND not_before <= :now ORDER BY rank, task_id LIMIT 1
-    ) WHERE lanes.lane IS NOT NULL
+    ) LEFT JOIN running ON running.holder = entries."user"
+    WHERE lanes.lane IS NOT NULL
+    ORDER BY CASE WHEN entries.hand = 0 THEN coalesce(running.number, 0) ELSE 0 END, entries.rank, entries.task_id
     """  # noqa: S608 - our own words
+    ).columns(*_COLUMNS)
 )
 _bands = select(entries.c.hand, entries.c.band).where(entries.c.queue_id == bindparam("queue"))
 _bands = _bands.order_by(entries.c.hand, entries.c.band).limit(1)
-_FIRST_BAND = _bands
-_NEXT_BAND = _bands.where(tuple_(entries.c.hand, entries.c.band) > tuple_(bindparam("hand"), bindparam("band")))
-_HIGHEST_RANK = select(func.max(entries.c.rank)).where(entries.c.queue_id == bindparam("queue"))
-_ADD_ENTRY = insert(entries)
-_REMOVE_ENTRY = delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
-_ENTRY = tuple(Entry.__dataclass_fields__)
-
-
-def _entry(row: Row[Any]) -> Entry:
-    return Entry(**{name: getattr(row, name) for name in _ENTRY})
+_FIRST_BAND = Prepared(_bands)
+_NEXT_BAND = Prepared(
+    _bands.where(tuple_(entries.c.hand, entries.c.band) > tuple_(bindparam("hand"), bindparam("band")))
+)
+_HIGHEST_RANK = Prepared(select(func.max(entries.c.rank)).where(entries.c.queue_id == bindparam("queue")))
+_ADD_ENTRY = Prepared(insert(entries), _ENTRY)
+_REMOVE_ENTRY = Prepared(
+    delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
+)
+_FREEZE = (
+    update(entries)
+    .where(entries.c.task_id == bindparam("task"))
+    .values(hand=-1, band=0, rank=bindparam("fresh", type_=Double))
+)
+_FIND_ENTRY = Prepared(select(*_COLUMNS).where(entries.c.task_id == bindparam("task")))
+_ANY_ENTRY = Prepared(
+    select(queues.c.id).where(
+        (queues.c.id == bindparam("key")) | (queues.c.name == bindparam("key")),
+        queues.c.paused.is_(False),
+        select(entries.c.task_id).where(entries.c.queue_id == queues.c.id).exists(),
+    )
+)

@@ -10,7 +10,6 @@ import msgspec
 from sqlalchemy import (
     Connection,
     Double,
-    Row,
     Select,
     Text,
     bindparam,
@@ -23,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import leases, tasks
 
 LOST = "lost"
@@ -66,17 +66,17 @@ class LeaseRow:
 def add_lease(tx: Connection, lease: LeaseRow) -> None:
     values: dict[str, Any] = {name: getattr(lease, name) for name in _LEASE}
     values["gpus"] = None if lease.gpus is None else _encode(lease.gpus)
-    tx.execute(_ADD_LEASE, values)
+    _ADD_LEASE.run(tx, values)
 
 
 def find_lease(tx: Connection, token: str) -> LeaseRow | None:
-    row = tx.execute(_LEASE_BY_TOKEN, {"token": token}).one_or_none()
+    row = _LEASE_BY_TOKEN.first(tx, {"token": token})
     return None if row is None else _lease(row)
 
 
 def open_lease(tx: Connection, task_id: str) -> LeaseRow | None:
     """The lease that the task runs under."""
-    row = tx.execute(_OPEN_LEASE, {"task": task_id}).one_or_none()
+    row = _OPEN_LEASE.first(tx, {"task": task_id})
     return None if row is None else _lease(row)
 
 
@@ -86,17 +86,17 @@ def open_leases(tx: Connection) -> list[LeaseRow]:
 
 def leases_of_worker(tx: Connection, worker_id: str) -> list[LeaseRow]:
     """The open ones: what they reserve is not free there."""
-    return [_lease(row) for row in tx.execute(_OPEN_OF_WORKER, {"worker": worker_id})]
+    return [_lease(row) for row in _OPEN_OF_WORKER.rows(tx, {"worker": worker_id})]
 
 
 def running_by_user(tx: Connection, queue_id: str) -> dict[str, int]:
     """Open leases of the queue, by the user whose task it is."""
-    return {row[0]: row[1] for row in tx.execute(_RUNNING_BY_USER, {"queue": queue_id})}
+    return {row[0]: row[1] for row in _RUNNING_BY_USER.rows(tx, {"queue": queue_id})}
 
 
 def preemptible_from(tx: Connection) -> int | None:
     """The lowest priority of what runs and may be stopped for others; None when nothing may."""
-    return tx.execute(_PREEMPTIBLE_FROM).scalar_one()
+    return _PREEMPTIBLE_FROM.value(tx, {})
 
 
 def expired_leases(tx: Connection, now: float) -> list[LeaseRow]:
@@ -117,7 +117,7 @@ def renew_lease(tx: Connection, token: str, now: float, phase: str, keep: float 
     """One period more from `now` on, or `keep` seconds if that is longer; None when the lease is closed or its
     task is not under it any more.
     """
-    row = tx.execute(_RENEW, {"token_": token, "now": now, "phase_": phase, "kept": now + keep}).one_or_none()
+    row = _RENEW.first(tx, {"token_": token, "now": now, "phase_": phase, "kept": now + keep})
     return None if row is None else _lease(row)
 
 
@@ -125,9 +125,10 @@ def extend_lease(tx: Connection, token: str, expires: float) -> None:
     _change_open(tx, token, {"expires": expires})
 
 
-def close_lease(tx: Connection, token: str, outcome: str) -> bool:
-    """True for the one caller that closed it."""
-    return tx.execute(_CLOSE, {"token_": token, "outcome_": outcome}).rowcount == 1
+def close_lease(tx: Connection, token: str, outcome: str) -> LeaseRow | None:
+    """The lease as it is now, for the one caller that closed it."""
+    row = _CLOSE.first(tx, {"token_": token, "outcome_": outcome})
+    return None if row is None else _lease(row)
 
 
 def note_cause(tx: Connection, token: str, cause: str) -> None:
@@ -161,7 +162,7 @@ def count_attempts(tx: Connection, task_ids: Sequence[str]) -> dict[str, int]:
 
 def forget_attempts(tx: Connection, task_id: str) -> None:
     """The closed leases of an earlier time in a queue."""
-    tx.execute(_FORGET, {"task": task_id})
+    _FORGET.run(tx, {"task": task_id})
 
 
 def rename_holder(tx: Connection, lease: LeaseRow, worker_id: str) -> None:
@@ -190,30 +191,37 @@ def _change_open(tx: Connection, token: str, columns: dict[str, Any]) -> bool:
 
 # --- statements of the hot paths, built once --------------------------------------------------------------
 
-_OPEN: Select[Any] = select(leases).where(leases.c.outcome == "")
-_ADD_LEASE = insert(leases)
-_LEASE_BY_TOKEN = select(leases).where(leases.c.token == bindparam("token"))
-_OPEN_LEASE = _OPEN.join(tasks, (tasks.c.id == leases.c.task_id) & (tasks.c.lease == leases.c.token)).where(
-    leases.c.task_id == bindparam("task")
+_LEASE = tuple(LeaseRow.__dataclass_fields__)
+_COLUMNS = tuple(leases.c[name] for name in _LEASE)
+_OPEN: Select[Any] = select(*_COLUMNS).where(leases.c.outcome == "")
+_ADD_LEASE = Prepared(insert(leases), _LEASE)
+_LEASE_BY_TOKEN = Prepared(select(*_COLUMNS).where(leases.c.token == bindparam("token")))
+_OPEN_LEASE = Prepared(
+    _OPEN.join(tasks, (tasks.c.id == leases.c.task_id) & (tasks.c.lease == leases.c.token)).where(
+        leases.c.task_id == bindparam("task")
+    )
 )
-_OPEN_OF_WORKER = _OPEN.where(leases.c.worker_id == bindparam("worker")).order_by(leases.c.created)
-_RUNNING_BY_USER = (
+_OPEN_OF_WORKER = Prepared(_OPEN.where(leases.c.worker_id == bindparam("worker")).order_by(leases.c.created))
+_RUNNING_BY_USER = Prepared(
     select(leases.c.user, func.count())
     .where(leases.c.queue_id == bindparam("queue"), leases.c.outcome == "")
     .group_by(leases.c.user)
 )
-_PREEMPTIBLE_FROM = select(func.min(leases.c.priority)).where(
-    leases.c.outcome == "", leases.c.preemptible.is_(True), leases.c.stop.is_(False)
+_PREEMPTIBLE_FROM = Prepared(
+    select(func.min(leases.c.priority)).where(
+        leases.c.outcome == "", leases.c.preemptible.is_(True), leases.c.stop.is_(False)
+    )
 )
-_CLOSE = (
+_CLOSE = Prepared(
     update(leases)
     .where(leases.c.token == bindparam("token_"), leases.c.outcome == "")
     .values(outcome=bindparam("outcome_"))
+    .returning(*_COLUMNS)
 )
-_FORGET = delete(leases).where(leases.c.task_id == bindparam("task"), leases.c.outcome != "")
+_FORGET = Prepared(delete(leases).where(leases.c.task_id == bindparam("task"), leases.c.outcome != ""))
 _next = bindparam("now", type_=Double) + leases.c.seconds
 _kept = bindparam("kept", type_=Double)
-_RENEW = (
+_RENEW = Prepared(
     update(leases)
     .where(leases.c.token == bindparam("token_"), leases.c.outcome == "")
     .where(exists().where(tasks.c.id == leases.c.task_id, tasks.c.lease == leases.c.token))
@@ -221,12 +229,13 @@ _RENEW = (
         expires=case((_kept > _next, _kept), else_=_next),
         phase=func.coalesce(func.nullif(bindparam("phase_", type_=Text), ""), leases.c.phase),
     )
-    .returning(leases)
+    .returning(*_COLUMNS)
 )
-_LEASE = tuple(LeaseRow.__dataclass_fields__)
+_GPUS = _LEASE.index("gpus")
 
 
-def _lease(row: Row[Any]) -> LeaseRow:
-    values: dict[str, Any] = {name: getattr(row, name) for name in _LEASE}
-    values["gpus"] = None if row.gpus is None else _gpus.decode(row.gpus)
-    return LeaseRow(**values)
+def _lease(row: Sequence[Any]) -> LeaseRow:
+    values = list(row)
+    if values[_GPUS] is not None:
+        values[_GPUS] = _gpus.decode(values[_GPUS])
+    return LeaseRow(*values)

@@ -16,48 +16,51 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import NotFound
 from taskloom.domain.queue import Queue
-from taskloom.server.queues import entry_store
+from taskloom.server.queues import entry_store, position_store
+from taskloom.server.queues.entry_store import Entry
 
 FRONT, RULES, BACK = -1, 0, 1
 
 
 def place(tx: Connection, queue: Queue, task_id: str, position: int) -> int:
     """Position 1 is the front, -1 the back, -2 one before it. The place that it got, from 1 on."""
-    _known(tx, queue, task_id)
+    entry = _known(tx, queue, task_id)
     counts = entry_store.counts_by_hand(tx, queue.id, task_id)
     last = sum(counts.values())
-    return _put(tx, queue, task_id, counts, position - 1 if position > 0 else last + position + 1)
+    return _put(tx, entry, counts, position - 1 if position > 0 else last + position + 1)
 
 
 def shift(tx: Connection, queue: Queue, task_id: str, steps: int) -> int:
     """So many places nearer to the back; a negative number of them nearer to the front."""
-    _known(tx, queue, task_id)
-    standing = entry_store.standing(tx, task_id)
+    entry = _known(tx, queue, task_id)
+    standing = position_store.standing(tx, task_id)
     now = 0 if standing is None else standing.ahead
-    return _put(tx, queue, task_id, entry_store.counts_by_hand(tx, queue.id, task_id), now + steps)
+    return _put(tx, entry, entry_store.counts_by_hand(tx, queue.id, task_id), now + steps)
 
 
-def _known(tx: Connection, queue: Queue, task_id: str) -> None:
+def _known(tx: Connection, queue: Queue, task_id: str) -> Entry:
     entry = entry_store.find_entry(tx, task_id)
     if entry is None or entry.queue_id != queue.id:
         raise NotFound(f"task {task_id[:80]!r} does not wait in queue {queue.name!r}")
+    return entry
 
 
-def _put(tx: Connection, queue: Queue, task_id: str, counts: dict[int, int], wanted: int) -> int:
+def _put(tx: Connection, entry: Entry, counts: dict[int, int], wanted: int) -> int:
     """`wanted`: the new place, from 0 on, among the others."""
     front, ruled = counts[FRONT], counts[FRONT] + counts[RULES]
     wanted = min(max(wanted, 0), sum(counts.values()))
     if wanted <= front:
-        _between(tx, queue.id, task_id, FRONT, wanted)
+        _between(tx, entry, FRONT, wanted)
     elif wanted >= ruled:
-        _between(tx, queue.id, task_id, BACK, wanted - ruled)
+        _between(tx, entry, BACK, wanted - ruled)
     else:
-        _behind_frozen(tx, queue.id, task_id, front, wanted)
+        _behind_frozen(tx, entry, front, wanted)
     return wanted + 1
 
 
-def _between(tx: Connection, queue_id: str, task_id: str, hand: int, index: int) -> None:
+def _between(tx: Connection, entry: Entry, hand: int, index: int) -> None:
     """Among those that stand by this hand, at the place `index` of them."""
+    queue_id, task_id = entry.queue_id, entry.task_id
     rank = _gap(tx, queue_id, task_id, hand, index)
     if rank is None:
         entry_store.spread(tx, queue_id, hand, task_id)
@@ -75,9 +78,9 @@ def _gap(tx: Connection, queue_id: str, task_id: str, hand: int, index: int) -> 
     return middle if low < middle < high else None
 
 
-def _behind_frozen(tx: Connection, queue_id: str, task_id: str, front: int, wanted: int) -> None:
+def _behind_frozen(tx: Connection, entry: Entry, front: int, wanted: int) -> None:
     """Everything up to the place keeps its order in front, and the task comes behind it."""
-    last = entry_store.rank_by_hand(tx, queue_id, FRONT, front - 1, task_id)
+    last = entry_store.rank_by_hand(tx, entry.queue_id, FRONT, front - 1, entry.task_id)
     rank = 0.0 if last is None else last + 1
-    entry_store.freeze(tx, queue_id, front + 1, wanted, task_id, rank)
-    entry_store.place_by_hand(tx, task_id, FRONT, rank + (wanted - front))
+    entry_store.freeze(tx, position_store.ids_without(tx, entry, front, wanted), rank)
+    entry_store.place_by_hand(tx, entry.task_id, FRONT, rank + (wanted - front))

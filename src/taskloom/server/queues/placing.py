@@ -70,13 +70,6 @@ def look(tx: Connection, worker: WorkerRow, queues: Sequence[Queue], now: float)
     return Found(passed=passed)
 
 
-def in_order(band: Sequence[Entry], running: dict[str, int]) -> list[Entry]:
-    """The first entries of the lanes of one band, the next one first."""
-    return sorted(
-        band, key=lambda entry: (0 if entry.hand else running.get(entry.user, 0), entry.rank, entry.task_id)
-    )
-
-
 def at_limit(queue: Queue, running: dict[str, int], user: str) -> bool:
     if queue.max_running and sum(running.values()) >= queue.max_running:
         return True
@@ -95,10 +88,9 @@ class _Looking:
     def first(self) -> Found:
         place: tuple[int, int] | None = None
         while (place := entry_store.next_band(self._tx, self._queue.id, place)) is not None:
-            lanes = entry_store.heads(self._tx, self._queue.id, *place, self._now)
             if self._queue.max_running and self._full():
                 return Found()
-            for entry in self._ordered(lanes):
+            for entry in entry_store.heads(self._tx, self._queue.id, *place, self._now):
                 found = self._take(entry)
                 if found is not None:
                     return found
@@ -119,10 +111,6 @@ class _Looking:
         if entry.hold and self._holds(entry):
             return None
         return Found(queue=self._queue, hold=entry, passed=True)
-
-    def _ordered(self, lanes: list[Entry]) -> list[Entry]:
-        alone = len(lanes) < 2 or len({entry.user for entry in lanes}) < 2
-        return in_order(lanes, {} if alone else self._count())
 
     def _fits_in(self, entry: Entry, place: Place) -> bool:
         shape = entry.shape
@@ -159,7 +147,7 @@ def for_agent(tx: Connection, queue: Queue, now: float) -> Entry | None:
     running = lease_store.running_by_user(tx, queue.id)
     place: tuple[int, int] | None = None
     while (place := entry_store.next_band(tx, queue.id, place)) is not None:
-        for entry in in_order(entry_store.heads(tx, queue.id, *place, now), running):
+        for entry in entry_store.heads(tx, queue.id, *place, now):
             wanted = entry.wanted
             anywhere = not (wanted.cpus or wanted.memory or wanted.disk or wanted.gpus or wanted.nodes > 1)
             if anywhere and not at_limit(queue, running, entry.user):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from taskloom.domain.errors import Conflict
 from taskloom.domain.queue import Queue, Waiting
 from taskloom.domain.status import Status
-from taskloom.server.queues import entry_store, lease_store, store, sweep_store, worker_store
+from taskloom.server.queues import entry_store, lease_store, position_store, store, sweep_store, worker_store
 from taskloom.server.queues.entry_store import Entry
 from taskloom.server.queues.lease_store import LeaseRow
 from taskloom.server.queues.placing import room_of
@@ -20,7 +20,7 @@ from taskloom.server.tasks.store import Found
 
 def waiting(tx: Connection, task_id: str, now: float) -> Waiting:
     found = moves.known(tx, task_id)
-    standing = entry_store.standing(tx, task_id)
+    standing = position_store.standing(tx, task_id)
     if standing is None:
         return _of_sweep(tx, found)
     entry = standing.entry

@@ -33,6 +33,7 @@ from taskloom.server.queues import (
     lease_store,
     order,
     placing,
+    position_store,
     preempting,
     reasons,
     store,
@@ -172,7 +173,7 @@ class QueueService:
 
         def work(tx: Connection) -> QueueEntries:
             queue = _queue(tx, key)
-            return QueueEntries(queue=queue, entries=entry_store.page(tx, queue.id, page.limit, page.offset))
+            return QueueEntries(queue=queue, entries=position_store.page(tx, queue.id, page.limit, page.offset))
 
         return await self._db.read(work)
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from taskloom.domain.status import Status
+from taskloom.server.prepared import Prepared
 from taskloom.server.queues.waiting import Sweep
 from taskloom.server.tables import sweeps, task_values, tasks
 
-_NOTE_END = (
+_NOTE_END = Prepared(
     update(sweeps).where(sweeps.c.task_id == bindparam("task")).values(open=False).returning(sweeps.c.sweep_id)
 )
-_ANY_OPEN = (
+_ANY_OPEN = Prepared(
     select(sweeps.c.task_id).where(sweeps.c.sweep_id == bindparam("sweep"), sweeps.c.open.is_(True)).limit(1)
 )
 _DONE = (Status.COMPLETED.value, Status.PUBLISHED.value)
@@ -29,12 +30,12 @@ def drop_members(tx: Connection, sweep_id: str) -> None:
 
 def note_end(tx: Connection, task_id: str) -> str | None:
     """The task is not waited for any more; whose combination it is, if it is one."""
-    return tx.execute(_NOTE_END, {"task": task_id}).scalar_one_or_none()
+    return _NOTE_END.value(tx, {"task": task_id})
 
 
 def any_open(tx: Connection, sweep_id: str) -> bool:
     """Whether a task of it was not seen to end."""
-    return tx.execute(_ANY_OPEN, {"sweep": sweep_id}).first() is not None
+    return _ANY_OPEN.first(tx, {"sweep": sweep_id}) is not None
 
 
 def any_going_on(tx: Connection, sweep_id: str) -> bool:

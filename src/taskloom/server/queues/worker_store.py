@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Double, LargeBinary, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Double, LargeBinary, bindparam, delete, func, select, update
 
 from taskloom.domain.queue import Machine
 from taskloom.server import db
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import leases, workers
 
 
@@ -74,14 +76,14 @@ def put_worker(tx: Connection, worker: WorkerRow) -> None:
 
 
 def find_worker(tx: Connection, worker_id: str) -> WorkerRow | None:
-    row = tx.execute(_WORKER_BY_ID, {"worker": worker_id}).one_or_none()
+    row = _WORKER_BY_ID.first(tx, {"worker": worker_id})
     return None if row is None else _worker(row)
 
 
 def find_agents(tx: Connection, host: str) -> list[WorkerRow]:
     """Agents of other systems whose id is this word, or begins with it and a colon."""
     theirs = (workers.c.id == host) | workers.c.id.like(db.like(f"{host}:", prefix=True), escape="!")
-    return [_worker(row) for row in tx.execute(select(workers).where(theirs, workers.c.notes.is_not(None)))]
+    return [_worker(row) for row in tx.execute(select(*_COLUMNS).where(theirs, workers.c.notes.is_not(None)))]
 
 
 def list_workers(tx: Connection) -> list[WorkerRow]:
@@ -93,8 +95,13 @@ def see_worker(
 ) -> WorkerRow | None:
     """It lives; None when it is not registered."""
     told = {"machine": None if machine is None else _encode(machine), "lease_seconds": lease_seconds}
-    row = tx.execute(_SEE_WORKER, {"worker": worker_id, "now": now, **told}).one_or_none()
+    row = _SEE_WORKER.first(tx, {"worker": worker_id, "now": now, **told})
     return None if row is None else _worker(row)
+
+
+def note_alive(tx: Connection, worker_id: str, now: float) -> None:
+    """It lives, and its machine is what it was; nothing happens when it is not registered."""
+    _NOTE_ALIVE.run(tx, {"worker": worker_id, "now": now})
 
 
 def drain_worker(tx: Connection, worker_id: str, *, drain: bool) -> bool:
@@ -112,9 +119,14 @@ def forget_workers(tx: Connection, before: float, *, agents: bool = False) -> No
     tx.execute(delete(workers).where(gone & workers.c.notes.is_not(None) if agents else gone))
 
 
-_LIST_WORKERS = select(workers).order_by(workers.c.name, workers.c.id)
-_WORKER_BY_ID = select(workers).where(workers.c.id == bindparam("worker"))
-_SEE_WORKER = (
+_WORKER = tuple(WorkerRow.__dataclass_fields__)
+_COLUMNS = tuple(workers.c[name] for name in _WORKER)
+_LIST_WORKERS = select(*_COLUMNS).order_by(workers.c.name, workers.c.id)
+_WORKER_BY_ID = Prepared(select(*_COLUMNS).where(workers.c.id == bindparam("worker")))
+_NOTE_ALIVE = Prepared(
+    update(workers).where(workers.c.id == bindparam("worker")).values(last_seen=bindparam("now"))
+)
+_SEE_WORKER = Prepared(
     update(workers)
     .where(workers.c.id == bindparam("worker"))
     .values(
@@ -122,14 +134,13 @@ _SEE_WORKER = (
         machine=func.coalesce(bindparam("machine", type_=LargeBinary), workers.c.machine),
         lease_seconds=func.coalesce(bindparam("lease_seconds", type_=Double), workers.c.lease_seconds),
     )
-    .returning(workers)
+    .returning(*_COLUMNS)
 )
-_WORKER = tuple(WorkerRow.__dataclass_fields__)
 
 
-def _worker(row: Row[Any]) -> WorkerRow:
-    values: dict[str, Any] = {name: getattr(row, name) for name in _WORKER}
-    values["queues"] = _names.decode(row.queues)
-    values["machine"] = _machine.decode(row.machine)
-    values["notes"] = None if row.notes is None else _notes.decode(row.notes)
+def _worker(row: Sequence[Any]) -> WorkerRow:
+    values: dict[str, Any] = dict(zip(_WORKER, row, strict=True))
+    values["queues"] = _names.decode(values["queues"])
+    values["machine"] = _machine.decode(values["machine"])
+    values["notes"] = None if values["notes"] is None else _notes.decode(values["notes"])
     return WorkerRow(**values)

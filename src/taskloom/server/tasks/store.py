@@ -10,14 +10,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     Connection,
-    Row,
     Select,
-    Update,
     and_,
     bindparam,
     case,
@@ -35,6 +33,7 @@ from taskloom.domain.parameters import Parameter, Sections, flatten, number
 from taskloom.domain.status import Status
 from taskloom.domain.task import ARCHIVED_TAG, HIDDEN_TAG, ConfigurationObject, Property, Task, TaskType
 from taskloom.server import db
+from taskloom.server.prepared import Prepared
 from taskloom.server.tables import (
     deletions,
     entries,
@@ -112,8 +111,8 @@ class Gate:
 
 
 def find(connection: Connection, task_id: str) -> Found | None:
-    row = connection.execute(_BY_ID, {"wanted": task_id}).one_or_none()
-    return None if row is None else _found(row)
+    row = _BY_ID.first(connection, {"wanted": task_id})
+    return None if row is None else _found(dict(zip(_WHOLE, row, strict=True)))
 
 
 def find_many(connection: Connection, ids: Sequence[str], *, documents: bool) -> dict[str, Task]:
@@ -122,7 +121,7 @@ def find_many(connection: Connection, ids: Sequence[str], *, documents: bool) ->
     told: dict[str, Task] = {}
     for start in range(0, len(ids), PAGE):
         for row in connection.execute(statement.where(tasks.c.id.in_(list(ids[start : start + PAGE])))):
-            told[row.id] = _found(row).task
+            told[row.id] = _found(dict(row._mapping)).task  # pyright: ignore[reportPrivateUsage]
     return told
 
 
@@ -181,11 +180,11 @@ def _whole() -> Select[Any]:
     return select(*_LIGHT, tasks.c.document).select_from(_SOURCE)
 
 
-_BY_ID = _whole().where(tasks.c.id == bindparam("wanted"))
+_WHOLE = tuple(_whole().selected_columns.keys())
+_BY_ID = Prepared(_whole().where(tasks.c.id == bindparam("wanted")))
 
 
-def _found(row: Row[Any]) -> Found:
-    values = cast("dict[str, Any]", dict(row._mapping))  # pyright: ignore[reportPrivateUsage]
+def _found(values: dict[str, Any]) -> Found:
     document = _document_decoder.decode(values.pop("document")) if "document" in values else Document()
     lease = values.pop("lease") or ""
     values["type"] = TaskType(values["type"])
@@ -303,16 +302,16 @@ def move(
     """Change the state if it is still the one that was found (and it is still under the lease `holds`)."""
     statement = _move_of(tuple(sorted(columns)), holds is not None)
     given = {"wanted": task_id, "found": found.value, "holds": holds, "status": target.value, **columns}
-    return connection.execute(statement, given).rowcount == 1
+    return statement.run(connection, given) == 1
 
 
 @cache
-def _move_of(columns: tuple[str, ...], held: bool) -> Update:
+def _move_of(columns: tuple[str, ...], held: bool) -> Prepared:
     """Built once for each set of columns that a move writes."""
     statement = update(tasks).where(tasks.c.id == bindparam("wanted"), tasks.c.status == bindparam("found"))
     if held:
         statement = statement.where(tasks.c.lease == bindparam("holds"))
-    return statement.values({name: bindparam(name) for name in ("status", *columns)})
+    return Prepared(statement.values({name: bindparam(name) for name in ("status", *columns)}))
 
 
 def abort_waiting(connection: Connection, task_ids: Sequence[str], reason: str, now: float) -> list[str]:
