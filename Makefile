@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-scripts test-postgres test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,7 @@ help:
 	@echo "make test           the everyday tests"
 	@echo "make test-scripts   scripts of the everyday frameworks, recorded, cloned, edited, run by a worker"
 	@echo "make test-postgres  the store contracts against a real PostgreSQL"
+	@echo "make test-containers  the provider contract and workers in a real podman"
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
 	@echo "make test-lab       scripts that use Transformer Lab's unmodified package, under our worker"
@@ -28,13 +29,17 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not lab"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
 
 test-scripts: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks" tests/frameworks
 
 test-postgres: $(STAMP)
 	tests/postgres.sh $(BIN)/python -m pytest -m postgres
+
+# In podman, which tests/containers.sh installs where it is missing: no test of this kind is skipped.
+test-containers: $(STAMP)
+	tests/containers.sh $(BIN)/python -m pytest -n 2 --dist loadfile -m containers
 
 CLEARML_VENV := .venv-clearml
 CLEARML_STAMP := $(CLEARML_VENV)/.installed
@@ -86,7 +91,7 @@ $(LAB_STAMP): requirements/lab.txt
 test-lab: $(STAMP) $(LAB_STAMP)
 	TASKLOOM_TEST_LAB=$(CURDIR)/$(LAB_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m lab
 
-test-all: test test-scripts test-postgres test-clearml test-frameworks test-lab
+test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

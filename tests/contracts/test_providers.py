@@ -466,7 +466,7 @@ def test_locks_are_held_as_long_as_the_program_lives_and_not_by_it(local: Proces
 
 def test_a_program_that_kills_its_supervisor_dies_with_it_and_is_lost(local: ProcessRig) -> None:
     async def story() -> None:
-        place, program = await start_local(local, ("/bin/sh", "-c", "echo begun; kill -9 $PPID; sleep 600"))
+        place, program = await start_local(local, ("/bin/sh", "-c", "sleep 0.3; kill -9 $PPID; sleep 600"))
         assert (await program.wait()).lost == "the supervisor of the program was killed"
         await place.release()
 

@@ -14,34 +14,7 @@ from taskloom.domain.task import TaskEdit
 from taskloom.wire import messages as m
 from taskloom.wire import operations as ops
 
-REMOTE = """
-from taskloom import Task
-task = Task.init("handed over", "{name}", auto_resource_monitoring=False)
-settings = task.connect({{"steps": 2}})
-print("before on", "the worker" if {remote} else "the laptop", flush=True)
-task.execute_remotely("default", clone={clone})
-for step in range(settings["steps"]):
-    task.get_logger().report_scalar("loss", "train", value=1.0 / (step + 1), iteration=step)
-print("trained", settings["steps"], "steps")
-"""
-
-FUNCTIONS = """
-from taskloom import Task
-
-def train(rate, layers, name=None):
-    print("train with", rate, layers, name)
-    Task.current_task().get_logger().report_single_value("rate", rate)
-
-def test(rate):
-    print("test with", rate)
-
-task = Task.init("handed over", "the main task", auto_resource_monitoring=False)
-one = task.create_function_task(train, func_name="train it", task_name="training", rate=0.5, layers=[2, 3])
-two = task.create_function_task(test, rate=0.5)
-print("made", one.id, two.id)
-"""
-
-REMOTELY = "__import__('os').environ.get('TASKLOOM_LEASE')"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "10-handed-over"
 
 
 @pytest.fixture
@@ -54,9 +27,18 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 def write(stage: Stage, text: str) -> Path:
+    """Away from the repository of this checkout, so that the script's own text is what is recorded."""
     script = stage.work / "script.py"
     script.write_text(text)
     return script
+
+
+def example(stage: Stage, name: str, *changes: tuple[str, str]) -> Path:
+    text = (EXAMPLES / name).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return write(stage, text)
 
 
 def find(stage: Stage, name: str) -> str:
@@ -65,40 +47,39 @@ def find(stage: Stage, name: str) -> str:
 
 
 def test_execute_remotely_ends_the_run_here_and_a_worker_does_the_rest(stage: Stage) -> None:
-    here = stage.run(write(stage, REMOTE.format(name="moved", clone=False, remote=REMOTELY)))
-    assert (here.returncode, here.stdout.decode().splitlines()) == (0, ["before on the laptop"])
+    here = stage.run(example(stage, "execute_remotely.py"))
+    assert (here.returncode, here.stdout.decode()) == (0, "a look at the data, here or there\n")
     task = stage.only_task("handed over")
     assert task.status is Status.PENDING
     stage.worker("w1", "--packages", "reuse")
     ended = stage.ended(task.id)
     assert ended.status is Status.COMPLETED, stage.console(task.id)
-    assert stage.points(task.id, "loss", "train").value == [1.0, 0.5]
+    assert stage.points(task.id, "loss", "train").value == [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
     said = stage.console(task.id)
-    assert "before on the worker" in said and "trained 2 steps" in said and "laptop" not in said
+    assert "trained 5 steps" in said and said.count("a look at the data") == 1
 
 
 def test_execute_remotely_with_clone_leaves_the_first_task_completed(stage: Stage) -> None:
-    here = stage.run(write(stage, REMOTE.format(name="copied", clone=True, remote=REMOTELY)))
+    here = stage.run(example(stage, "execute_remotely.py", ("clone=False", "clone=True")))
     assert here.returncode == 0, here.stderr.decode()
-    first, copy = find(stage, "copied"), find(stage, "Clone Of copied")
+    first, copy = find(stage, "moved to a worker"), find(stage, "Clone Of moved to a worker")
     assert stage.ended(first).status is Status.COMPLETED
     assert stage.task(copy).status is Status.PENDING
     stage.worker("w1", "--packages", "reuse")
     assert stage.ended(copy).status is Status.COMPLETED, stage.console(copy)
-    assert "trained 2 steps" in stage.console(copy)
+    assert "trained 5 steps" in stage.console(copy)
 
 
 def test_a_function_task_runs_its_function_with_edited_arguments_and_nothing_behind_it(stage: Stage) -> None:
-    here = stage.run(write(stage, FUNCTIONS))
+    here = stage.run(example(stage, "function_task.py", ('    Task.enqueue(made, queue_name="default")\n', "")))
     assert here.returncode == 0, here.stderr.decode()
-    _, one, two = here.stdout.decode().split()
-    main = find(stage, "the main task")
+    one, two = (line.split()[1] for line in here.stdout.decode().splitlines())
     made = stage.task(one)
-    assert (made.name, made.status, made.parent) == ("training", Status.DRAFT, main)
+    assert (made.name, made.status, made.parent) == ("training", Status.DRAFT, find(stage, "the main task"))
     assert {k: p.value for k, p in flatten(made.parameters).items()} == {
         "Function/rate": "0.5", "Function/layers": "[2, 3]",
     }  # fmt: skip
-    assert stage.task(two).name == "the main task: __main__.test"
+    assert stage.task(two).name == "the main task: __main__.check"
     edit = TaskEdit(parameters={"Function": {"rate": Parameter("0.25"), "name": Parameter("added", "str")}})
     stage.client.call(ops.EDIT_TASK, m.TaskEditRequest(edit=edit), task=one)
     for task in (one, two):
@@ -106,8 +87,8 @@ def test_a_function_task_runs_its_function_with_edited_arguments_and_nothing_beh
     stage.worker("w1", "--packages", "reuse")
     assert stage.ended(one).status is Status.COMPLETED, stage.console(one)
     assert stage.ended(two).status is Status.COMPLETED, stage.console(two)
-    assert "train with 0.25 [2, 3] added" in stage.console(one) and "made" not in stage.console(one)
-    assert "test with 0.5" in stage.console(two) and "train with" not in stage.console(two)
+    assert "train with 0.25 [2, 3] added" in stage.console(one) and "queued" not in stage.console(one)
+    assert "check with 0.5" in stage.console(two) and "train with" not in stage.console(two)
     assert [s.last for s in stage.task(one).metrics if s.series == "rate"] == [0.25]
 
 

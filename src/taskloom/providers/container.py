@@ -2,8 +2,8 @@
 
 The command runs in the foreground under our own supervisor (see `local`), which removes the container when the
 program is over, when it is stopped by force, and when nobody adopted it in time. A line of shell is the container's
-first process: it opens the output files, since the disk is shared, tells that the program began, and passes SIGTERM
-on, which a first process would not hear. The container shares the machine's network, because the server that a task
+first process: it opens the output files, since the disk is shared, tells that the program began and how it ended, and
+passes SIGTERM on, which a first process would not hear. The container shares the machine's network, because the server that a task
 reports to is often at a loopback address. What a task may ask for stands in `container_arguments`.
 """
 
@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,14 @@ import psutil
 from taskloom.domain.execution import Resources
 from taskloom.providers.container_arguments import Mount, Rules, check_arguments, check_image, check_mounts
 from taskloom.providers.contract import Exit, Launch, NoPlace, NotStarted, Wanted
-from taskloom.providers.local import LocalPlace, LocalProgram, LocalProvider, check_resources, read_handle
+from taskloom.providers.local import (
+    Commands,
+    LocalPlace,
+    LocalProgram,
+    LocalProvider,
+    check_resources,
+    read_handle,
+)
 
 EngineName = Literal["docker", "podman"]
 PROBE_SECONDS = 20.0
@@ -45,6 +53,7 @@ trap 'kill -TERM -1' TERM
 "$@" &
 _t_child=$!
 while :; do wait "$_t_child"; _t_code=$?; kill -0 "$_t_child" 2>/dev/null || break; done
+printf '%s' "$_t_code" >"$_t_folder/ended"
 exit $_t_code
 """
 
@@ -128,7 +137,8 @@ class ContainerProvider:
     async def adopt(self, handle: str) -> tuple[LocalPlace, ContainerProgram]:
         place, program = await LocalProvider().adopt(handle)
         name, files = read_handle(handle, "name"), Path(read_handle(handle, "files"))
-        return place, ContainerProgram(program, name, files, clear(self._engine, name), self._environ)
+        commands = engine_commands(self._engine, name, self._environ)
+        return place, ContainerProgram(program, name, files, commands)
 
 
 class ContainerPlace:
@@ -158,9 +168,9 @@ class ContainerPlace:
             raise NotStarted(f"cannot run {launch.argv[0]!r}: {error}") from error
         log = files / "engine.log"
         outer = Launch(argv, Path("/"), self._environ, log, log, held=launch.held)
-        remove = clear(self._engine, name)
-        supervised = await self._local.supervise(outer, remove, self._environ)
-        program = ContainerProgram(supervised, name, files, remove, self._environ)
+        commands = engine_commands(self._engine, name, self._environ)
+        supervised = await self._local.supervise(outer, commands)
+        program = ContainerProgram(supervised, name, files, commands)
         await program.until_begun(launch)
         return program
 
@@ -174,7 +184,7 @@ class ContainerPlace:
         mounts = [word for mount in (*own, *self._mounts) for word in ("--mount", mount.argument)]
         first = ("-c", _FIRST, "sh", str(files), str(launch.stdout), str(launch.stderr))
         return (
-            self._engine.path, "run", f"--name={name}", f"--user={self._engine.user}", "--log-driver=none",
+            self._engine.path, "run", f"--name={name}", f"--user={self._engine.user}", "--log-driver=none", "--sig-proxy=false",
             *(() if any(o.startswith("--network") for o in self._options) else ("--network=host",)),
             "--security-opt=label=disable", *self._options, *mounts,
             f"--workdir={launch.cwd}", "--entrypoint=/bin/sh", "--", self.image, *first, *launch.argv,
@@ -184,11 +194,8 @@ class ContainerPlace:
 class ContainerProgram:
     """The program by the command that runs its container."""
 
-    def __init__(
-        self, outer: LocalProgram, name: str, files: Path, remove: Sequence[str], environ: dict[str, str]
-    ) -> None:
-        self._outer, self._name, self._files = outer, name, files
-        self._remove, self._environ = remove, environ
+    def __init__(self, outer: LocalProgram, name: str, files: Path, commands: Commands) -> None:
+        self._outer, self._name, self._files, self._commands = outer, name, files, commands
         self._end = asyncio.create_task(self._watch())
 
     @property
@@ -217,10 +224,15 @@ class ContainerProgram:
     async def _watch(self) -> Exit:
         end = await self._outer.wait()
         if end.lost:  # the supervisor may not have come to remove it
-            await _run_quietly(self._remove, self._environ)
-        if end.code is not None and 128 < end.code < 128 + 65:
-            return Exit(signal=end.code - 128, stopped=end.stopped)
-        return end
+            await _run_quietly(self._commands.clear, self._commands.env)
+            return end
+        told = _read(self._files / "ended")
+        if not told.isdigit():  # it was killed, or never began; the engine's own code may say anything
+            return Exit(signal=int(signal.SIGKILL), stopped=end.stopped)
+        code = int(told)
+        return (
+            Exit(signal=code - 128, stopped=end.stopped) if 128 < code < 193 else Exit(code, stopped=end.stopped)
+        )
 
 
 class Puller:
@@ -287,9 +299,14 @@ def gpu_options(engine: EngineName, gpus: Sequence[str]) -> list[str]:
     return [f"--device=nvidia.com/gpu={gpu}" for gpu in gpus]
 
 
-def clear(engine: Engine, name: str) -> tuple[str, ...]:
-    """What removes the container, whether it is there or not."""
-    return (engine.path, "rm", "--force", "--volumes", "--", name)
+def engine_commands(engine: Engine, name: str, environ: Mapping[str, str]) -> Commands:
+    """What asks the container's first process to end, and what removes it, whether it is there or not."""
+    at_once = ("--time=0",) if engine.name == "podman" else ()
+    return Commands(
+        ask=(engine.path, "kill", "--signal=TERM", "--", name),
+        clear=(engine.path, "rm", "--force", *at_once, "--volumes", "--", name),
+        env=environ,
+    )
 
 
 def complaint(output: str) -> str:

@@ -14,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from taskloom.providers.contract import Exit, Launch, NoPlace, NotStarted, Wante
 _SUPERVISOR = (sys.executable, "-I", "-S", str(Path(supervisor.__file__)))
 ABANDONED = "nobody held it for longer than it was kept"
 SUPERVISOR_KILLED = "the supervisor of the program was killed"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What the supervisor runs to ask something to end that is not its descendant, and to remove it."""
+
+    ask: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class LocalProvider:
@@ -57,16 +67,16 @@ class LocalPlace:
         self._count = 0
 
     async def start(self, launch: Launch) -> LocalProgram:
-        return await self.supervise(launch, (), {})
+        return await self.supervise(launch, Commands())
 
-    async def supervise(self, launch: Launch, clear: Sequence[str], clear_env: dict[str, str]) -> LocalProgram:
-        """Starts it; `clear` is what the supervisor runs to remove what does not descend from the program."""
+    async def supervise(self, launch: Launch, commands: Commands) -> LocalProgram:
+        """Starts it; the commands are for what does not descend from the program."""
         if self._program is not None and not self._program.ended:
             raise NotStarted(f"cannot run {launch.argv[0]!r}: the program before it still runs here")
         try:
             program = LocalProgram(self.new_folder())
             self._program = program  # before anything that can be cancelled: release must find it
-            await program.launch(launch, clear, clear_env)
+            await program.launch(launch, commands)
         except OSError as error:
             raise NotStarted(f"cannot run {launch.argv[0]!r}: {error}") from error
         return program
@@ -108,7 +118,7 @@ class LocalProgram:
     def ended(self) -> bool:
         return self._end is not None and self._end.done()
 
-    async def launch(self, launch: Launch, clear: Sequence[str], clear_env: dict[str, str]) -> None:
+    async def launch(self, launch: Launch, commands: Commands) -> None:
         self._open_control()
         order = {
             "argv": list(launch.argv),
@@ -116,8 +126,9 @@ class LocalProgram:
             "env": dict(launch.env),
             "stdout": str(launch.stdout),
             "stderr": str(launch.stderr),
-            "clear": list(clear),
-            "clear_env": clear_env,
+            "ask": list(commands.ask),
+            "clear": list(commands.clear),
+            "command_env": dict(commands.env),
         }
         heard, told = os.pipe2(os.O_CLOEXEC)
         try:

@@ -15,8 +15,9 @@ It outlives the provider, so what it hears and tells goes through files of FOLDE
                      `{"abandoned": true}` when nobody came in time
     standard output  a line at the start and at each change, for the provider that waits for it
 
-The order may name `clear`, a command that is run when force begins and once the program is gone, to remove what does
-not descend from this process (a container). How a task ends is not its business: see worker/attempt.
+The order may name two commands for what does not descend from this process (a container): `ask`, which asks it to end
+in the place of a SIGTERM to the program's process group, and `clear`, which removes it, run when force begins and once
+the program is gone. How a task ends is not its business: see worker/attempt.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Holder:
 class Supervision:
     """One program with everything that descends from it."""
 
-    def __init__(self, program: int, holder: Holder, wake: int, clear: list[str], env: dict[str, str]) -> None:
+    def __init__(self, program: int, holder: Holder, wake: int, order: dict[str, Any]) -> None:
         self.program = program
         self.status: int | None = None
         self.abandoned = False
@@ -86,7 +87,7 @@ class Supervision:
         self._told_leftovers = self._removed_early = False
         self._holder = holder
         self._wake = wake
-        self._clear, self._env = clear, env
+        self._ask, self._clear, self._env = order["ask"], order["clear"], order["command_env"]
 
     def run(self) -> int:
         """The program's wait status, once no process is left."""
@@ -147,16 +148,27 @@ class Supervision:
             self._holder.keep(float(order["keep"]))
         if "stop" in order:
             if self._deadline is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.program, signal.SIGTERM)
+                with contextlib.suppress(OSError):
+                    if self._ask:
+                        self._command(self._ask)
+                    else:
+                        os.killpg(self.program, signal.SIGTERM)
             self._force_in(float(order["stop"]))
+
+    def _command(self, argv: list[str]) -> int:
+        """Starts a command of the engine; it is reaped with everything else."""
+        quiet = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return spawn(argv, "/", self._env, quiet, quiet)
+        finally:
+            os.close(quiet)
 
     def _remove(self) -> None:
         """Runs the order's last command; one that hangs is not waited for."""
         if not self._clear:
             return
         with contextlib.suppress(OSError):
-            pid = spawn(self._clear, "/", self._env, os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), None)
+            pid = self._command(self._clear)
             until = now() + CLEAR_SECONDS
             while now() < until:
                 done, status = os.waitpid(-1, os.WNOHANG)
@@ -233,7 +245,7 @@ def start(order: dict[str, Any]) -> int:
             os.close(descriptor)
 
 
-def spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int | None) -> int:
+def spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> int:
     """The new process's id; OSError when it cannot be run. What this process holds open it does not get."""
     libc = ctypes.CDLL(None)
     heard, told = os.pipe2(os.O_CLOEXEC)
@@ -244,7 +256,7 @@ def spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int | N
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out, 1)
-            os.dup2(out if err is None else err, 2)
+            os.dup2(err, 2)
             for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
                 with contextlib.suppress(OSError):  # the listing's own is closed already
                     os.set_inheritable(int(name), int(name) < 3)
@@ -288,7 +300,7 @@ def main() -> int:
         telling.tell(refused=str(error))
         return 1
     telling.tell(pid=program)
-    supervision = Supervision(program, holder, wake, order["clear"], order["clear_env"])
+    supervision = Supervision(program, holder, wake, order)
     status = supervision.run()
     news: dict[str, Any] = {"abandoned": True} if supervision.abandoned else {}
     if os.WIFSIGNALED(status):

@@ -31,7 +31,7 @@ async def settle(
     """What becomes of an attempt that is over for this process."""
     if outcome == "left":
         log.info("task %s: goes on without this process for up to %g s", folder.record.task, keeper.left())
-        console.leave()
+        await console.leave()
         return
     if isinstance(outcome, Finish):
         if outcome.outcome != "completed":
@@ -63,7 +63,7 @@ async def deliver(tools: Tools, folder: AttemptFolder, console: Console, keeper:
         log.error("task %s: %s: %s", folder.record.task, type(fault).__name__, fault)
     elif not keeper.lost.is_set() and telling.cancelled():
         log.warning("task %s: its end could not be told yet; kept for the next start", folder.record.task)
-        console.leave()
+        await console.leave()
         return
     await keep_aside(tools, folder, console)
 

@@ -65,7 +65,7 @@ class AttemptFolder:
         path.mkdir(parents=True, mode=0o700)
         record = AttemptRecord(token=lease.token, task=lease.task.id, name=lease.task.name, seconds=lease.seconds)
         folder = cls(path, record)
-        folder._write()
+        folder._write(safely=False)
         descriptor = os.open(folder.task_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.msgpack.encode(lease.task))
@@ -114,7 +114,7 @@ class AttemptFolder:
         self.record = msgspec.structs.replace(
             self.record, handle=handle, image=image, began=boot_time(), phase=str(phase or "")
         )
-        self._write()
+        self._write(safely=False)
 
     def ends(self, end: Finish) -> None:
         """Known from here on, whatever happens to this process."""
@@ -135,11 +135,13 @@ class AttemptFolder:
         self.remove()
         return kept
 
-    def _write(self) -> None:
+    def _write(self, *, safely: bool = True) -> None:
+        """`safely`: it is there after a power cut, too. Before the end that is worth no time: the program is not."""
         fresh = self.path / f"{RECORD}.tmp"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(self.record))
             file.flush()
-            os.fsync(file.fileno())
+            if safely:
+                os.fsync(file.fileno())
         fresh.replace(self.path / RECORD)

@@ -21,7 +21,7 @@ from taskloom.domain.task import Task
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 class WorkerProcess:

@@ -203,6 +203,9 @@ def test_checkpoints_outlive_the_attempt_and_the_next_one_is_told_of_the_newest(
     kept = tmp_path / "kept"
     first = Job(tmp_path / "1", kept)
     assert "parent_job_id" not in first.index["job_data"]
+    empty = Job(tmp_path / "0", tmp_path / "empty")
+    empty.job.end(GOOD)
+    assert list((tmp_path / "empty").iterdir()) == []  # nothing to keep for the next attempt
     first.saves("checkpoints", "checkpoint-1")
     os.utime(kept / "lab" / "checkpoint-1", (1, 1))
     first.saves("checkpoints", "checkpoint-2")

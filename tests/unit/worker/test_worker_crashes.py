@@ -147,23 +147,6 @@ def test_a_server_away_longer_than_the_lease_costs_no_run_and_gets_the_end_later
     assert field.console(task, "stdout") == "begun\nwent on to the end\n"
 
 
-def test_two_workers_run_every_task_once(field: Any, tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    text = (
-        "import os, sys, uuid\n"
-        f"open(os.path.join({str(marks)!r}, os.environ['TASKLOOM_TASK_ID'] + '-' + uuid.uuid4().hex), 'x')\n"
-    )
-    tasks = {field.script(text) for _ in range(24)}
-    field.worker("w1", "--slots", "2")
-    field.worker("w2", "--slots", "2")
-    assert [field.ended(task).status for task in tasks] == [Status.COMPLETED] * 24
-    ran = [path.name.partition("-")[0] for path in marks.iterdir()]
-    assert len(ran) == 24
-    assert set(ran) == tasks
-    assert {field.get(task).attempt for task in tasks} == {1}
-
-
 def test_a_worker_waits_for_a_server_that_is_not_there_yet(field: Any, tmp_path: Path) -> None:
     field.house.stop()
     data = tmp_path / "early"

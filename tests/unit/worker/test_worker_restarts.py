@@ -124,3 +124,20 @@ def test_the_scripts_own_word_about_its_end_is_heard_after_a_restart(field: Any,
     field.worker("w1")
     ended = field.ended(task)
     assert (ended.status, ended.status_reason) == (Status.FAILED, "it saw NaN")
+
+
+def test_a_clock_that_jumps_does_not_end_what_is_kept(field: Any, tmp_path: Path) -> None:
+    """Leases are the server's clock, what a program may live is counted by one that nobody sets."""
+    go = tmp_path / "go"
+    worker = field.worker("w1")
+    task = begun(field, WAITS.format(go=str(go)))
+    seen = field.client.call(op.LIST_WORKERS).workers[0].last_seen
+    field.house.clock.advance(-7200.0)
+    field.until(lambda: field.client.call(op.LIST_WORKERS).workers[0].last_seen < seen)  # renewed since
+    worker.kill9()
+    assert field.processes(task)
+    field.worker("w1")
+    field.until_says(task, "goes on with the task")
+    go.touch()
+    ended = field.ended(task)
+    assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)

@@ -15,6 +15,7 @@ that begins again goes on behind it. Reading and packing is done in a thread: `l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -34,7 +35,7 @@ from taskloom.journal.writer import Writer
 from taskloom.providers.contract import Exit
 from taskloom.wire.messages import Lease
 from taskloom.wire.records import Edited, Ended
-from taskloom.worker.lab.layout import FOLDER, INDEX, METRICS, Places, make_places
+from taskloom.worker.lab.layout import FOLDER, INDEX, KEPT, METRICS, Places, make_places
 from taskloom.worker.lab.outputs import Keeper, Output, outputs
 from taskloom.worker.lab.tail import read_lines, read_whole
 
@@ -107,6 +108,9 @@ class LabJob:
     def end(self, exit: Exit) -> Ended | None:
         """Everything that is left, then how the script says that it ended. May take as long as files are large."""
         self._thread.submit(self._follow, last=True).result()
+        if self._marks.checkpoints:
+            with contextlib.suppress(OSError):  # no checkpoints: nothing of ours to keep for the next attempt
+                (Path(self._marks.checkpoints) / KEPT).rmdir()
         word = self._word(exit)
         if word is not None:
             self._writer.record(word)
