@@ -1,8 +1,10 @@
-"""Queues: claims per second beside how much waits, and whole cycles of four workers that contend.
+"""Queues: what claims, whole lives of leases, enqueues and looks cost beside how much waits.
 
-`queues.py [--waiting N] [--seconds S] [--json]` starts a server of its own on a folder of its own, over real sockets.
-What waits is of twenty users, five shapes and five priorities, and does not fit all in the order of coming: the longest
-queues are made by sweeps. Rates are told as numbers and as ratios to each other, since machines differ.
+`queues.py [--waiting N] [--seconds S] [--json]` starts a server of its own on a folder of its own, over real sockets;
+with 100,000 waiting it takes two to three minutes, most of them for filling the queue. What waits is of twenty users,
+five shapes and five priorities, a fifth of it fits no machine: every claim looks past that. Rates are of one client
+that does nothing else, if no number of workers is named; they are told as numbers and as ratios to each other, since
+machines differ, and the server's CPU time beside them, since machines do other things.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import argparse
 import itertools
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ MACHINE = Machine(
     gpu_memory=(80 * GIB,) * 8,
 )  # fmt: skip
 CLAIMERS = 4
+FEW = 100
 
 
 def fill(admin: Client, queue: str, waiting: int) -> int:
@@ -120,6 +125,54 @@ def cycles(admin: Client, queue: str, claimers: int, seconds: float) -> float:
     return sum(done) / max(min(time.monotonic() - began, seconds), 1e-9)
 
 
+def enqueues(admin: Client, queue: str, number: int) -> list[float]:
+    """How long each took, of plain tasks of every user, shape and priority."""
+    kinds = itertools.cycle(itertools.product(SHAPES, PRIORITIES, range(USERS)))
+    took: list[float] = []
+    for shape, priority, user in itertools.islice(kinds, number):
+        client = _client_of(admin, f"user {user}")
+        execution = Execution(command=("true",), resources=shape, priority=priority)
+        task = client.call(op.CREATE_TASK, m.TaskCreate(name="plain", project="bench", execution=execution)).id
+        body = m.Enqueue(queue=queue, create=True)
+        took.append(timed(client.call, op.ENQUEUE_TASK, body, task=task))
+    return took
+
+
+def timed(call: Callable[..., Any], *arguments: Any, **named: Any) -> float:
+    began = time.perf_counter()
+    call(*arguments, **named)
+    return time.perf_counter() - began
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of the server so far: on a machine that does other things, what is left to compare."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def looks(admin: Client, waiting: int) -> dict[str, float]:
+    """Seconds of what people ask of a long queue."""
+
+    def page(offset: int, limit: int = 1000) -> m.QueueEntries:
+        return admin.call(op.GET_QUEUE, query=m.QueuePage(limit=limit, offset=offset), queue="many")
+
+    def move(task: str, position: int) -> m.QueueEntries:
+        return admin.call(op.MOVE_ENTRY, m.EntryMove(task=task, position=position), queue="many")
+
+    middle = [entry.task for entry in page(waiting // 2, 20).entries]
+    return {
+        "page of 1,000": statistics.median(timed(page, 0) for _ in range(5)),
+        "page of 1,000 from the middle": statistics.median(timed(page, waiting // 2) for _ in range(5)),
+        "a reason": statistics.median(timed(admin.call, op.WAITING, task=task) for task in middle[:5]),
+        "all queues": timed(admin.call, op.LIST_QUEUES),
+        "a move to the third place, with its page": statistics.median(
+            timed(move, task, 3) for task in middle[5:10]
+        ),
+        "a move to the back, with its page": statistics.median(timed(move, task, -1) for task in middle[10:15]),
+        "a move into the middle, with its page": timed(move, middle[19], waiting // 3),
+    }
+
+
 def measure(data: Path, waiting: int, seconds: float) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", "taskloom.server", "--data", str(data), "--port", "0"],
@@ -131,36 +184,44 @@ def measure(data: Path, waiting: int, seconds: float) -> dict[str, Any]:
         url = process.stdout.readline().removeprefix(READY).strip()
         connection = read_connection(data)
         assert connection is not None
-        admin = Client(Address(url, connection.api_key))
-        told: dict[str, Any] = {"waiting": waiting}
-        for name, number in (("few", 100), ("many", waiting)):
-            began = time.monotonic()
-            told[f"{name} waiting"] = fill(admin, name, number)
-            told[f"{name} filled in s"] = round(time.monotonic() - began, 2)
-            took = claims(admin, name, seconds)
-            told[f"claims/s, {name}"] = round(len(took) / sum(took), 1)
-            told[f"claim p95 ms, {name}"] = round(1000 * statistics.quantiles(took, n=20)[-1], 2)
-        fill(admin, "few cycles", 100)
-        told["cycles/s, 1 worker, many"] = round(cycles(admin, "many", 1, seconds), 1)
-        told[f"cycles/s, {CLAIMERS} workers, many"] = round(cycles(admin, "many", CLAIMERS, seconds), 1)
-        for word, call in (
-            ("page of 1000", lambda: admin.call(op.GET_QUEUE, query=m.QueuePage(), queue="many")),
-            ("queues", lambda: admin.call(op.LIST_QUEUES)),
-        ):
-            began = time.perf_counter()
-            call()
-            told[f"{word} ms, many"] = round(1000 * (time.perf_counter() - began), 1)
-        last = admin.call(op.GET_QUEUE, query=m.QueuePage(limit=1, offset=waiting // 2), queue="many").entries[0]
-        began = time.perf_counter()
-        told["reason"] = admin.call(op.WAITING, task=last.task).reason
-        told["why it waits ms, many"] = round(1000 * (time.perf_counter() - began), 1)
-        told["claims: many to few"] = round(told["claims/s, many"] / told["claims/s, few"], 2)
-        contended, alone = told[f"cycles/s, {CLAIMERS} workers, many"], told["cycles/s, 1 worker, many"]
-        told[f"cycles: {CLAIMERS} workers to 1"] = round(contended / alone, 2)
-        return told
+        return _measured(Client(Address(url, connection.api_key)), process.pid, waiting, seconds)
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _measured(admin: Client, server: int, waiting: int, seconds: float) -> dict[str, Any]:
+    told: dict[str, Any] = {"waiting": waiting, "load before": os.getloadavg()[0]}
+    put = enqueues(admin, "few", FEW)
+    told["enqueues/s, few"] = len(put) / sum(put)
+    took = claims(admin, "few", seconds)
+    told["claims/s, few"] = len(took) / sum(took)
+    began = time.monotonic()
+    told["many waiting"] = fill(admin, "many", waiting)
+    told["many filled in s"] = time.monotonic() - began
+    put = enqueues(admin, "many", FEW)
+    told["enqueues/s, many"] = len(put) / sum(put)
+    took = claims(admin, "many", seconds)
+    told["claims/s, many"] = len(took) / sum(took)
+    told["claim p95 ms, many"] = 1000 * statistics.quantiles(took, n=20)[-1]
+    for claimers in (1, CLAIMERS):
+        before, began = cpu_seconds(server), time.monotonic()
+        rate = cycles(admin, "many", claimers, seconds)
+        told[f"cycles/s, many, {claimers} workers"] = rate
+        spent = cpu_seconds(server) - before
+        told[f"server CPU ms a cycle, {claimers} workers"] = (
+            1000 * spent / (rate * min(time.monotonic() - began, seconds))
+        )
+    told |= {f"s, many: {name}": value for name, value in looks(admin, waiting).items()}
+    told["claims: many to few"] = told["claims/s, many"] / told["claims/s, few"]
+    told["enqueues: many to few"] = told["enqueues/s, many"] / told["enqueues/s, few"]
+    told[f"cycles: {CLAIMERS} workers to 1"] = (
+        told[f"cycles/s, many, {CLAIMERS} workers"] / told["cycles/s, many, 1 workers"]
+    )
+    told["a page in claims"] = told["s, many: page of 1,000"] * told["claims/s, many"]
+    told["a reason in claims"] = told["s, many: a reason"] * told["claims/s, many"]
+    told["load after"] = os.getloadavg()[0]
+    return told
 
 
 def main() -> None:
@@ -175,7 +236,7 @@ def main() -> None:
         print(json.dumps(told))
         return
     for name, value in told.items():
-        print(f"{name:28} {value}")
+        print(f"{name:48} {value:.4g}" if isinstance(value, float) else f"{name:48} {value}")
 
 
 if __name__ == "__main__":

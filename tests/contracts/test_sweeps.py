@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.contracts.queue_rig import Rig
+from tests.journals import Run
 
 from taskloom.domain.errors import BadInput, BlobMissing, NotFound
 from taskloom.domain.execution import Execution, Sweep
@@ -94,6 +95,24 @@ def test_a_sweep_ends_with_its_last_task_and_names_the_best(rig: Rig) -> None:
             "parameters": {"lr": 0.2},
         },
     }
+
+
+def test_the_best_of_a_sweep_goes_by_the_last_value_of_a_series_before_any_score(rig: Rig) -> None:
+    sweep = begun(rig, {"lr": (0.1, 0.2, 0.3, 0.4)}, metric="valley/height", lower_is_better=True)
+    rig.register(slots=4)
+    leases = [rig.claim() for _ in range(4)]
+    for lease, heights in zip(leases, ((1.0, 7.0), (9.0, 3.0), (0.5, 5.0), (0.1, 0.1)), strict=True):
+        run = Run(rig.client, lease.task.id, lease=lease.token).open("reset")
+        for iteration, height in enumerate(heights):
+            run.scalar(iteration, height, "valley", "height")
+        run.edit(runtime={"score": -heights[0]}).ship()
+    for lease in leases[:3]:
+        rig.finish(lease)
+    rig.finish(leases[3], "failed", exit_code=1)
+    ended = rig.get(sweep)
+    assert ended.status_message == "3 completed, 1 failed; best valley/height 3 with lr=0.2"
+    assert ended.runtime["sweep"]["best"]["task"] == leases[1].task.id
+    assert ended.runtime["sweep"]["best"]["value"] == 3.0
 
 
 def test_a_sweep_all_of_whose_tasks_failed_is_completed_and_says_so(rig: Rig) -> None:

@@ -311,7 +311,7 @@ def sqlite_engine(creator: Callable[[], sqlite3.Connection], begin: str, pool: i
         engine = create_engine("sqlite://", creator=creator, poolclass=QueuePool, pool_size=pool, max_overflow=0)
 
     def begin_now(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        cast(sqlite3.Connection, connection.connection.driver_connection).execute(begin)
 
     event.listen(engine, "begin", begin_now)
     return engine

@@ -52,6 +52,16 @@ class Prepared:
             return tx.execute(self._plain, given).rowcount
         return _cursor(tx, self._made(), given).rowcount
 
+    def run_many(self, tx: Connection, given: Sequence[Given]) -> None:
+        """A change once for each of them."""
+        if not given:
+            return
+        if tx.dialect.name != "sqlite":
+            tx.execute(self._plain, list(given))
+            return
+        ready = self._made()
+        _raw(tx).executemany(ready.sql, [{**ready.fixed, **one} for one in given] if ready.fixed else given)
+
     @property
     def _plain(self) -> Executable:
         return cast(Executable, self._statement)
@@ -81,7 +91,10 @@ class _Ready:
 
 
 def _cursor(tx: Connection, ready: _Ready, given: Given) -> sqlite3.Cursor:
+    return _raw(tx).execute(ready.sql, {**ready.fixed, **given})
+
+
+def _raw(tx: Connection) -> sqlite3.Connection:
     if not tx.in_transaction():
         tx.begin()  # as the first ordinary statement would do: all reads of a work see one state
-    raw = cast(sqlite3.Connection, tx.connection.driver_connection)
-    return raw.execute(ready.sql, {**ready.fixed, **given})
+    return cast(sqlite3.Connection, tx.connection.driver_connection)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from taskloom.domain.errors import Conflict, LeaseLost, NotFound
+from taskloom.domain.errors import Conflict, LeaseLost, NotFound, ServerFault
 from taskloom.domain.placeholders import secret_names
 from taskloom.domain.queue import Machine, Queue
 from taskloom.domain.status import Move
@@ -32,7 +32,7 @@ from taskloom.server.queues.worker_store import WorkerRow
 from taskloom.server.tasks import moves
 from taskloom.server.tasks.service import TaskService
 from taskloom.server.tasks.store import Found, close_writers
-from taskloom.wire.messages import Finish, Lease
+from taskloom.wire.messages import Credential, Finish, Lease
 from taskloom.wire.worker_protocol import AGENT_LEASE, STOPPING, WORKER_LOST, fence
 
 _MOVES = {"completed": Move.COMPLETE, "failed": Move.FAIL, "aborted": Move.ABORT}
@@ -43,19 +43,25 @@ _VOID = "this lease is void: it ran out, or its task was reset or deleted"
 
 @dataclass(frozen=True)
 class Changed:
-    """A task after a step, for the answer and the live events; `also`: others that changed with it."""
+    """A task after a step, for the answer and the live events; `also`: others that changed with it. taken: a claim took
+    it out of its queue, so nobody who waits for a task has a reason to look.
+    """
 
     task: Task
     queue: str = ""
     also: tuple[Changed, ...] = ()
+    taken: bool = False
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """lease: None when there is nothing for the worker now. passed: something waits that does not fit there."""
+    """lease: None when there is nothing for the worker now. passed: something waits that does not fit there. ended:
+    what was next and cannot be run.
+    """
 
     lease: Lease | None = None
     passed: bool = False
+    ended: tuple[Changed, ...] = ()
 
 
 class Attempts:
@@ -69,15 +75,18 @@ class Attempts:
         if worker.draining:
             return Claimed()
         queues = store.queue_policies(tx, keys)
+        ended: list[Changed] = []
         while True:
             found = placing.look(tx, worker, queues, now)
             if found.hold is not None:
                 entry_store.hold_for(tx, found.hold.task_id, worker.id)
             if found.entry is None or found.queue is None:
-                return Claimed(passed=found.passed)
-            lease = self._claimed(tx, found.entry, found.queue, worker, found.gpus, seconds, now)
-            if lease is not None:
-                return Claimed(lease)
+                return Claimed(passed=found.passed, ended=tuple(ended))
+            got = self._claimed(tx, found.entry, found.queue, worker, found.gpus, seconds, now)
+            if isinstance(got, Lease):
+                return Claimed(got, ended=tuple(ended))
+            if got is not None:
+                ended.append(got)
 
     def _claimed(
         self,
@@ -88,22 +97,21 @@ class Attempts:
         gpus: tuple[int, ...] | None,
         seconds: float,
         now: float,
-    ) -> Lease | None:
-        """None: there was nothing to run behind the entry; it is gone."""
+    ) -> Lease | Changed | None:
+        """Changed: the task failed, because what it names is not there any more. None: there was nothing to run behind
+        the entry; it is gone.
+        """
         begun = self._begin(tx, entry, worker.id, worker.name, queue, _fresh_token(), seconds, now, gpus)
         if begun is None:
             return None
         lease, task = begun
-        names = secret_names(task.execution, task.parameters)
-        values, credentials = {}, ()
-        if names or task.execution.repository or "git+" in task.execution.packages:
-            values, credentials = self._secrets.for_lease(tx, names, entry.user, task.project, task.execution)
-        missing = [name for name in names if name not in values]
-        if missing:
-            said = Finish(outcome="failed", reason=f"secrets are not there any more: {', '.join(missing)}")
-            lease_store.close_lease(tx, lease.token, said.outcome)
-            moves.end_attempt(tx, moves.known(tx, task.id), lease.token, Move.FAIL, now=now, reason=said.reason)
-            return None
+        try:
+            values, credentials = self._secrets_of(tx, task, entry.user)
+        except NotFound as error:
+            lease_store.close_lease(tx, lease.token, "failed")
+            begun_task = moves.known(tx, task.id)
+            failed = moves.end_attempt(tx, begun_task, lease.token, Move.FAIL, now=now, reason=error.message)
+            return self._changed(tx, failed, lease)
         return Lease(
             token=lease.token,
             expires=lease.expires,
@@ -117,6 +125,18 @@ class Attempts:
             secrets=values,
             credentials=credentials,
         )
+
+    def _secrets_of(self, tx: Connection, task: Task, user: str) -> tuple[dict[str, str], tuple[Credential, ...]]:
+        """NotFound when one is not there any more, or cannot be read: the next claim would not find it either."""
+        names = secret_names(task.execution, task.parameters)
+        try:
+            values, credentials = self._secrets.for_lease(tx, names, user, task.project, task.execution)
+        except ServerFault as error:
+            raise NotFound(f"secrets cannot be read: {error.message}") from error
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise NotFound(f"secrets are not there any more: {', '.join(missing)}")
+        return values, credentials
 
     def pull(
         self, tx: Connection, queue: Queue, worker_id: str, seconds: float, now: float

@@ -92,10 +92,7 @@ def next_rank(tx: Connection, queue_id: str, now: float) -> float:
 
 def add_entries(tx: Connection, made: Sequence[Entry]) -> None:
     rows = [{name: getattr(entry, name) for name in _ENTRY} for entry in made]
-    if len(rows) == 1:
-        _ADD_ENTRY.run(tx, rows[0])
-    elif rows:
-        tx.execute(insert(entries), rows)
+    _ADD_ENTRY.run_many(tx, rows)
 
 
 def remove_entry(tx: Connection, task_id: str) -> str | None:
@@ -210,9 +207,7 @@ def rank_by_hand(tx: Connection, queue_id: str, hand: int, index: int, without: 
 
 def freeze(tx: Connection, task_ids: Sequence[str], rank: float) -> None:
     """These stand so by hand now: in front of all others, with ranks from `rank` on."""
-    if task_ids:
-        fresh = [{"task": task_id, "fresh": rank + place} for place, task_id in enumerate(task_ids)]
-        tx.execute(_FREEZE, fresh)
+    _FREEZE.run_many(tx, [{"task": task_id, "fresh": rank + place} for place, task_id in enumerate(task_ids)])
 
 
 def counts_by_hand(tx: Connection, queue_id: str, without: str) -> dict[int, int]:
@@ -304,7 +299,7 @@ _ADD_ENTRY = Prepared(insert(entries), _ENTRY)
 _REMOVE_ENTRY = Prepared(
     delete(entries).where(entries.c.task_id == bindparam("task")).returning(entries.c.queue_id)
 )
-_FREEZE = (
+_FREEZE = Prepared(
     update(entries)
     .where(entries.c.task_id == bindparam("task"))
     .values(hand=-1, band=0, rank=bindparam("fresh", type_=Double))

@@ -1,9 +1,8 @@
 """Queues: who may wait where, who runs next, and what becomes of a task whose worker fell silent.
 
-Each call is one transaction; the rows are the queue, and what is in memory is only the wish to be woken: a claim
-that found nothing watches the live events and looks again. Leases go by this server's clock alone. What an
-attempt is and how it ends stands in `attempts`, which task a worker gets in `placing`, the order in `order`, the
-sentence for a waiting task in `waiting`.
+Each call is one transaction, and the rows are the queue. Leases go by this server's clock alone. What an attempt is
+and how it ends stands in `attempts`, how a worker asks for its next one in `claims`, which task it gets in `placing`,
+queues themselves in `queue_desk`, the order in `order`, the sentence for a waiting task in `waiting`.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from sqlalchemy import Connection
 
-from taskloom.domain.errors import BadInput, Conflict, Forbidden, NotFound, TaskloomError
+from taskloom.domain.errors import BadInput, Conflict, Forbidden, TaskloomError
 from taskloom.domain.placeholders import secret_names
 from taskloom.domain.placement import shape_of, wanted_by
 from taskloom.domain.project import check_text
@@ -31,25 +29,18 @@ from taskloom.server.events import EventBus
 from taskloom.server.queues import (
     entry_store,
     lease_store,
-    order,
-    placing,
-    position_store,
     preempting,
     reasons,
-    store,
     sweep_store,
     worker_store,
 )
 from taskloom.server.queues.agents import AgentDesk
 from taskloom.server.queues.attempts import Attempts, Changed
+from taskloom.server.queues.claims import TAKEN, ClaimDesk
+from taskloom.server.queues.queue_desk import QueueDesk, queue_or_new
 from taskloom.server.queues.queue_rules import (
     DEFAULT_QUEUE,
-    MAX_PAGE,
-    MAX_QUEUES,
-    check_page,
     check_registration,
-    checked_edit,
-    new_queue,
 )
 from taskloom.server.queues.secret_desk import SecretDesk
 from taskloom.server.queues.sweeps import Sweeps
@@ -74,11 +65,9 @@ from taskloom.wire.messages import (
     Renewed,
     WorkerRegister,
 )
-from taskloom.wire.worker_protocol import MAX_LEASE, MAX_WAIT, MIN_LEASE
+from taskloom.wire.worker_protocol import MAX_LEASE
 
-LOOK_AGAIN = 2.0  # seconds after which a waiting claim looks by itself (another server on the same database)
 FORGET_WORKER = 7 * 86_400.0
-_WAKING = frozenset({"queue"})
 
 log = logging.getLogger("taskloom.server.queues")
 
@@ -98,6 +87,8 @@ class QueueService:
         self._tasks, self._secrets = tasks, secrets
         self._attempts = Attempts(accounts, tasks, secrets)
         self._sweeps = Sweeps(tasks, self._attempts)
+        self._desk = QueueDesk(main, clock, tasks, self._wake, self._tell)
+        self._claims = ClaimDesk(main, bus, clock, settings, self._attempts, self._sweeps)
         self._workers = WorkerDesk(main, clock, self._served)
         self.agents = AgentDesk(main, clock, settings, tasks, self._attempts, self._sweeps, self._tell)
         self._sweeper: asyncio.Task[None] | None = None
@@ -109,7 +100,7 @@ class QueueService:
         now = self._clock()
 
         def work(tx: Connection) -> None:
-            _queue_or_new(tx, DEFAULT_QUEUE, now, create=True)
+            queue_or_new(tx, DEFAULT_QUEUE, now, create=True)
             self._attempts.extend_all(tx, now)
             worker_store.forget_workers(tx, now - FORGET_WORKER)
 
@@ -166,104 +157,34 @@ class QueueService:
     # --- queues -----------------------------------------------------------------------------------------
 
     async def list_queues(self) -> list[Queue]:
-        return await self._db.read(store.list_queues)
+        return await self._desk.list_queues()
 
     async def get_queue(self, key: str, page: QueuePage) -> QueueEntries:
-        check_page(page)
-
-        def work(tx: Connection) -> QueueEntries:
-            queue = _queue(tx, key)
-            return QueueEntries(queue=queue, entries=position_store.page(tx, queue.id, page.limit, page.offset))
-
-        return await self._db.read(work)
+        return await self._desk.get_queue(key, page)
 
     async def find_queue(self, key: str) -> Queue:
-        """By id, else by name, without its entries."""
-        return await self._db.read(lambda tx: _queue(tx, key))
+        return await self._desk.find_queue(key)
 
     async def waiting_tasks(self, queue_ids: Sequence[str]) -> dict[str, list[tuple[str, str, float]]]:
-        """By queue: id, name and time of what waits there, the next one first."""
-        return await self._db.read(lambda tx: entry_store.waiting_tasks(tx, queue_ids))
+        return await self._desk.waiting_tasks(queue_ids)
 
     async def create_queue(self, wanted: QueueCreate) -> Queue:
-        queue = new_queue(wanted, self._clock())
-
-        def work(tx: Connection) -> Queue:
-            if store.find_queue(tx, queue.name) is not None or not store.add_queue(tx, queue):
-                raise Conflict(f"there is a queue {queue.name!r} already", queue=queue.name)
-            return queue
-
-        await self._db.write(work)
-        self._wake(queue.id)
-        return queue
+        return await self._desk.create_queue(wanted)
 
     async def edit_queue(self, key: str, edit: QueueEdit) -> Queue:
-        columns = checked_edit(edit)
-
-        def work(tx: Connection) -> Queue:
-            queue = _queue(tx, key)
-            if queue.name == DEFAULT_QUEUE and columns.get("name", DEFAULT_QUEUE) != DEFAULT_QUEUE:
-                raise Conflict(f"the queue {DEFAULT_QUEUE!r} keeps its name: tasks without a queue go there")
-            if "name" in columns and store.name_taken(tx, str(columns["name"]), queue.id):
-                raise Conflict(f"there is a queue {columns['name']!r} already", queue=columns["name"])
-            if columns:
-                store.edit_queue(tx, queue.id, **columns)
-            return _queue(tx, queue.id)
-
-        queue = await self._db.write(work)
-        self._wake(queue.id)
-        return queue
+        return await self._desk.edit_queue(key, edit)
 
     async def delete_queue(self, key: str, *, force: bool = False) -> None:
-        """By force also one that is in use: what waits there becomes a draft again, what runs goes on."""
-        now = self._clock()
-
-        def work(tx: Connection) -> tuple[str, list[Changed]]:
-            queue = _queue(tx, key)
-            if queue.name == DEFAULT_QUEUE:
-                raise Conflict(f"the queue {DEFAULT_QUEUE!r} cannot be deleted: tasks without a queue go there")
-            if (queue.waiting or queue.running) and not force:
-                raise Conflict(
-                    f"queue {queue.name!r} has {queue.waiting} waiting and {queue.running} running tasks",
-                    waiting=queue.waiting,
-                    running=queue.running,
-                )
-            freed: list[Changed] = []
-            for task_id in entry_store.order(tx, queue.id):
-                entry_store.remove_entry(tx, task_id)
-                moves.move(tx, task_id, Move.DEQUEUE, now=now, reason=f"queue {queue.name} was deleted")
-                freed.append(Changed(self._tasks.load(tx, task_id)))
-            store.delete_queue(tx, queue.id)
-            return queue.id, freed
-
-        queue_id, freed = await self._db.write(work)
-        for changed in freed:
-            self._tell(changed)
-        self._wake(queue_id)
+        await self._desk.delete_queue(key, force=force)
 
     async def move_entry(self, key: str, task_id: str, position: int) -> QueueEntries:
-        """Position 1 is the front, -1 the back, -2 one before it. The page of entries where it stands now."""
-        place = await self.place_entry(key, task_id, position)
-        return await self.get_queue(key, QueuePage(offset=(place - 1) // MAX_PAGE * MAX_PAGE))
+        return await self._desk.move_entry(key, task_id, position)
 
     async def place_entry(self, key: str, task_id: str, position: int) -> int:
-        """The same; the place that it has got, counted from 1."""
-        if position == 0:
-            raise BadInput("position 0: expected 1 for the front, or -1 for the back")
-        return await self._moved(key, lambda tx, queue: order.place(tx, queue, task_id, position))
+        return await self._desk.place_entry(key, task_id, position)
 
     async def shift_entry(self, key: str, task_id: str, steps: int) -> int:
-        """So many places nearer to the back; a negative number of them nearer to the front. Its new place."""
-        return await self._moved(key, lambda tx, queue: order.shift(tx, queue, task_id, steps))
-
-    async def _moved(self, key: str, step: Callable[[Connection, Queue], int]) -> int:
-        def work(tx: Connection) -> tuple[str, int]:
-            queue = _queue(tx, key)
-            return queue.id, step(tx, queue)
-
-        queue_id, place = await self._db.write(work)
-        self._wake(queue_id)
-        return place
+        return await self._desk.shift_entry(key, task_id, steps)
 
     # --- tasks in queues --------------------------------------------------------------------------------
 
@@ -276,7 +197,7 @@ class QueueService:
         await asyncio.to_thread(check_values, found.task)
 
         def work(tx: Connection) -> Changed:
-            queue = _queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
+            queue = queue_or_new(tx, wanted.queue or DEFAULT_QUEUE, now, create=wanted.create)
             found = moves.known(tx, task_id)
             pending = moves.make(tx, found, Move.ENQUEUE, now=now, queue_id=queue.id, worker="")
             task = pending.task
@@ -367,59 +288,14 @@ class QueueService:
         return info
 
     def _served(self, tx: Connection, key: str, create: bool) -> str:
-        return _queue_or_new(tx, key, self._clock(), create=create).id
+        return queue_or_new(tx, key, self._clock(), create=create).id
 
     # --- leases -----------------------------------------------------------------------------------------
 
     async def claim(self, caller: Caller, wanted: Claim, gone: Callable[[], Awaitable[bool]]) -> Lease | None:
         """The next task, waited for. Nothing is claimed for a worker that hung up meanwhile."""
         _no_task(caller)
-        if not MIN_LEASE <= wanted.lease <= MAX_LEASE:
-            raise BadInput(f"lease {wanted.lease}: expected {MIN_LEASE:g} to {MAX_LEASE:g} seconds")
-        if not 0 <= wanted.wait <= MAX_WAIT:
-            raise BadInput(f"wait {wanted.wait}: expected 0 to {MAX_WAIT:g} seconds")
-        if not 1 <= len(wanted.queues) <= MAX_QUEUES:
-            raise BadInput(f"queues: expected 1 to {MAX_QUEUES} names or ids")
-        ends = time.monotonic() + min(wanted.wait, self._settings.max_wait)
-        async with self._bus.subscribe(kinds=_WAKING) as live:  # before the first look: no wake-up is missed
-            first = True
-            while first or (time.monotonic() < ends and not live.closed and not await gone()):
-                lease = await self._look(wanted, first=first)
-                if lease is not None:
-                    self._tell(Changed(lease.task, lease.task.queue))
-                    return lease
-                first = False
-                if await live.next(max(min(LOOK_AGAIN, ends - time.monotonic()), 0)) is not None:
-                    while await live.next(0) is not None:  # one look for all that happened meanwhile
-                        pass
-        return None
-
-    async def _look(self, wanted: Claim, *, first: bool) -> Lease | None:
-        """One look. The first one always writes: it says that the worker lives, and whether it is known."""
-        now = self._clock()
-        if not first and not await self._db.read(lambda tx: self._would_find(tx, wanted, now)):
-            return None
-
-        def work(tx: Connection) -> Lease | None:
-            worker = worker_store.see_worker(tx, wanted.worker, now, wanted.machine, wanted.lease)
-            if worker is None:
-                raise NotFound(f"no worker {wanted.worker[:80]!r}; register first", worker=wanted.worker[:80])
-            claimed = self._attempts.claim(tx, worker, wanted.queues, wanted.lease, now)
-            if claimed.passed:
-                preempting.make_room(tx, self._attempts, now)
-            return claimed.lease
-
-        return await self._db.write(work)
-
-    def _would_find(self, tx: Connection, wanted: Claim, now: float) -> bool:
-        """Whether there is something to write for this claim."""
-        if not entry_store.any_entry(tx, wanted.queues):
-            return False
-        worker = worker_store.find_worker(tx, wanted.worker)
-        if worker is None or worker.draining:
-            return worker is None
-        found = placing.look(tx, worker, store.queue_policies(tx, wanted.queues), now)
-        return found.entry is not None or found.hold is not None
+        return await self._claims.claim(wanted, gone, self._tell)
 
     async def renew(self, token: str, said: Renew) -> Renewed:
         now = self._clock()
@@ -472,27 +348,11 @@ class QueueService:
         for other in changed.also:
             self._tell(other)
         if changed.queue:
-            self._wake(changed.queue)
+            self._wake(changed.queue, status=TAKEN if changed.taken else "")
         return changed
 
-    def _wake(self, queue: str, kind: str = "queue") -> None:
-        self._bus.publish(LiveEvent(kind=kind, queue=queue, time=self._clock()))
-
-
-def _queue(tx: Connection, key: str) -> Queue:
-    found = store.find_queue(tx, key)
-    if found is None:
-        raise NotFound(f"no queue {key[:80]!r}", queue=key[:80])
-    return found
-
-
-def _queue_or_new(tx: Connection, key: str, now: float, *, create: bool) -> Queue:
-    """Without its counts."""
-    found = store.queue_policies(tx, [key])
-    if not found and create:
-        made = new_queue(QueueCreate(name=key), now)
-        return made if store.add_queue(tx, made) else _queue(tx, key)
-    return found[0] if found else _queue(tx, key)
+    def _wake(self, queue: str, kind: str = "queue", status: str = "") -> None:
+        self._bus.publish(LiveEvent(kind=kind, queue=queue, status=status, time=self._clock()))
 
 
 def _entries(
