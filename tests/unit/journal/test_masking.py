@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.conftest import House
 
+from taskloom.domain.errors import NotFound
 from taskloom.domain.parameters import Parameter
 from taskloom.domain.task import TaskEdit
 from taskloom.journal import layout
@@ -146,7 +147,10 @@ class Told:
 
     def console(self) -> str:
         query = m.ConsoleQuery(limit=100_000)
-        page = self.house.client.call(op.GET_CONSOLE, query=query, task=self.folder.name)
+        try:
+            page = self.house.client.call(op.GET_CONSOLE, query=query, task=self.folder.name)
+        except NotFound:  # the companion has not told of it yet
+            return ""
         return "".join(entry.text for entry in page.entries)
 
 
