@@ -15,22 +15,18 @@ import time
 from pathlib import Path
 
 from taskloom.domain.artifact import Artifact
-from taskloom.domain.errors import DigestMismatch, ServerAway, TaskloomError
+from taskloom.domain.errors import TaskloomError
 from taskloom.domain.task import Task
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.wire.archives import folder_members, pack, unpack
-from taskloom.wire.client import build_call, read_answer
-from taskloom.wire.operations import GET_BLOB
 from taskloom.wire.records import ArtifactStored
-from taskloom.wire.send import AsyncClient, away
+from taskloom.wire.send import AsyncClient
 from taskloom.wire.worker_protocol import CHECKPOINTS
+from taskloom.worker.blobs import fetch_blob
 from taskloom.worker.steps import Report
 
 KIND, MEDIA_TYPE = "folder", "application/zip"
-PIECE = 1 << 20
-SAY_SECONDS = 5.0
-AGAIN_FIRST, AGAIN_LAST = 0.5, 15.0
 
 
 async def restore(client: AsyncClient, task: Task, folder: Path, report: Report) -> None:
@@ -42,7 +38,7 @@ async def restore(client: AsyncClient, task: Task, folder: Path, report: Report)
     archive = folder.with_name(f"{CHECKPOINTS}.zip")
     report.say(f"taskloom: fetching the checkpoints of an earlier attempt ({stored.size} bytes)")
     try:
-        await _fetch_until_there(client, stored, archive, report)
+        await fetch_blob(client, stored.digest, archive, report.say, "checkpoints", stored.size)
         await asyncio.to_thread(unpack, archive, folder)
     except (TaskloomError, OSError) as error:
         report.say(f"taskloom: the checkpoints of an earlier attempt cannot be used: {error}")
@@ -50,42 +46,6 @@ async def restore(client: AsyncClient, task: Task, folder: Path, report: Report)
     finally:
         archive.unlink(missing_ok=True)
     report.say("taskloom: the checkpoints of an earlier attempt are in TASKLOOM_CHECKPOINTS")
-
-
-async def _fetch_until_there(client: AsyncClient, stored: Artifact, archive: Path, report: Report) -> None:
-    """A server that is away is waited for: the lease ends the attempt, should that be too long."""
-    pause = AGAIN_FIRST
-    while True:
-        try:
-            await _fetch(client, stored, archive, report)
-            return
-        except ServerAway as error:
-            report.say(f"taskloom: trying again: {error.message}")
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, AGAIN_LAST)
-
-
-async def _fetch(client: AsyncClient, stored: Artifact, archive: Path, report: Report) -> None:
-    import httpx
-
-    call = build_call(client.address, GET_BLOB, digest=stored.digest)
-    hashed, said = hashlib.sha256(), time.monotonic()
-    try:
-        async with client.http.stream(call.method, call.url, headers=call.headers) as response:
-            if response.status_code != 200:
-                content = await response.aread()
-                read_answer(GET_BLOB, response.status_code, content, response.headers.get("Content-Type", ""), "")
-            with archive.open("wb") as file:
-                async for piece in response.aiter_bytes(PIECE):
-                    file.write(piece)
-                    hashed.update(piece)
-                    if time.monotonic() - said > SAY_SECONDS:
-                        said = time.monotonic()
-                        report.say(f"taskloom: {file.tell()} of {stored.size} bytes of checkpoints are here")
-    except httpx.TransportError as error:
-        raise away(call, error) from error
-    if hashed.hexdigest() != stored.digest:
-        raise DigestMismatch("the bytes that came are not those that were stored")
 
 
 async def store(folder: Path, writer: Writer, report: Report) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from taskloom.domain.artifact import check_digest
-from taskloom.domain.errors import BadInput, TaskloomError
+from taskloom.domain.errors import TaskloomError
 from taskloom.wire.archives import unpack
-from taskloom.wire.client import build_call, read_fault
-from taskloom.wire.operations import GET_BLOB
-from taskloom.wire.send import AsyncClient, away
+from taskloom.wire.send import AsyncClient
+from taskloom.worker.blobs import fetch_blob
 from taskloom.worker.git import locked
 from taskloom.worker.steps import PrepareFailed, Steps
 
@@ -48,31 +46,11 @@ class Files:
         steps.report.say(f"taskloom: fetching the task's files ({digest[:12]})")
         fresh = archive.with_suffix(".part")
         try:
-            found = await self._download(digest, fresh)
-            if found != digest:
-                raise BadInput(f"they arrived as {found[:12]}, expected {digest[:12]}")
+            await fetch_blob(self._client, digest, fresh, steps.report.say, "the task's files")
             fresh.replace(archive)
         finally:
             fresh.unlink(missing_ok=True)
         return archive
-
-    async def _download(self, digest: str, target: Path) -> str:
-        import httpx
-
-        request = build_call(self._client.address, GET_BLOB, digest=digest)
-        taken = hashlib.sha256()
-        try:
-            async with self._client.http.stream("GET", request.url, headers=request.headers) as response:
-                if response.status_code != 200:
-                    kind = response.headers.get("Content-Type", "")
-                    raise read_fault(response.status_code, await response.aread(), kind)
-                with target.open("wb") as file:
-                    async for piece in response.aiter_bytes(1 << 20):
-                        taken.update(piece)
-                        file.write(piece)
-        except httpx.TransportError as error:
-            raise away(request, error) from error
-        return taken.hexdigest()
 
     def _trim(self, newest: str) -> None:
         """The least recently used go; one that is being unpacked is only unlinked."""
