@@ -39,6 +39,7 @@ KILL_AGAIN = 0.05
 LOOK_FOR_HOLDER = 0.2  # seconds between two looks whether somebody came back
 CLEAR_SECONDS = 60.0
 PIECE = 65536
+ROOM = 1024  # bytes of the status file, whatever it says
 CONTROL, LOCK, STATUS = "control", "lock", "status.json"
 
 now = time.monotonic
@@ -222,13 +223,17 @@ class Telling:
         self.known: dict[str, Any] = {}
 
     def tell(self, **news: Any) -> None:
-        """A full disk loses the file's new content, never the program: the lock tells that it is over."""
+        """On a disk that has filled meanwhile the file is written over in its place, which takes no new room."""
         self.known.update(news)
         data = json.dumps(self.known).encode()
-        with contextlib.suppress(OSError):
+        padded = data.ljust(ROOM)
+        try:
             with open(f"{STATUS}.tmp", "wb") as file:
-                file.write(data)
+                file.write(padded)
             os.replace(f"{STATUS}.tmp", STATUS)  # noqa: PTH105
+        except OSError:
+            with contextlib.suppress(OSError), open(STATUS, "r+b") as file:
+                file.write(padded)
         with contextlib.suppress(OSError):  # nobody may be left to read it
             os.write(1, data + b"\n")
 

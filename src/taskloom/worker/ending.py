@@ -34,6 +34,7 @@ async def settle(
         await console.leave()
         return
     if isinstance(outcome, Finish):
+        await asyncio.to_thread(folder.free)
         if outcome.outcome != "completed":
             await checkpoints.store(folder.checkpoints, console.writer, console.report)
         await deliver(tools, folder, console, keeper, outcome)

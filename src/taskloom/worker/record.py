@@ -25,6 +25,7 @@ from taskloom.wire.messages import Finish, Lease
 
 RECORD = "attempt.json"
 TASK_FILE = "task.msgpack"
+WORKED_IN = ("home", "workspace", "checkout", "unpacked", "venv")
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -120,6 +121,11 @@ class AttemptFolder:
         """Known from here on, whatever happens to this process."""
         self.record = msgspec.structs.replace(self.record, end=end)
         self._write()
+
+    def free(self) -> None:
+        """The program is gone, and so is what it worked in: should it have filled the disk, its end can be told."""
+        for name in WORKED_IN:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,6 +227,34 @@ def test_a_disk_that_is_full_fails_the_task_with_a_message(field: Any, tmp_path:
     ended = field.ended(task)
     assert ended.status is Status.FAILED
     assert field.console(task, "stdout").startswith("line 0\n")
+
+
+@pytest.fixture
+def small_disk(field: Any) -> Iterator[Path]:
+    """The folder of a worker named `small`, on a disk of its own that 24 MB fill."""
+    folder = field.folder / "small"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk of its own can be mounted here; that needs root")
+    yield folder
+    for worker in field.workers:
+        worker.stop()
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_task_that_fills_the_workers_disk_ends_as_it_ended_and_the_next_one_has_room(
+    field: Any, small_disk: Path
+) -> None:
+    field.worker(small_disk.name)
+    fill = (
+        "echo begun; head -c 100000000 /dev/zero > big; yes 'more than there is room for' | head -n 9999; exit 7"
+    )
+    filled = field.ended(field.enqueue(Execution(run=fill)))
+    assert (filled.status, filled.status_reason) == (Status.FAILED, "exit code 7")
+    assert field.console(filled.id, "stdout").startswith("begun\n")
+    after = field.ended(field.enqueue(Execution(run="head -c 10000000 /dev/zero > big && echo fine")))
+    assert (after.status, field.console(after.id, "stdout")) == (Status.COMPLETED, "fine\n")
 
 
 def test_many_small_tasks_and_four_workers_run_each_once(field: Any, marks: Path) -> None:
