@@ -1,7 +1,7 @@
 """What a task may ask of the command that runs containers, and what it may see of the machine.
 
 A task's image arguments are data of whoever wrote the task. Those that change only the container itself are on a list;
-what would open the machine to it (`--privileged`, `--device`, `-v`, `--pid`) is refused with a sentence, unless the
+what would open the machine to it (`--privileged`, `--device`, `-v`) is refused with a sentence, unless the
 worker's owner trusts everybody who can queue tasks (`--allow-container-arguments`). Folders of the machine are seen
 below those that the owner names, and nowhere else. Nothing here runs anything.
 """
@@ -93,6 +93,8 @@ def check_arguments(text: str, rules: Rules) -> list[str]:
         words = shlex.split(text)
     except ValueError as error:
         raise NoPlace(f"image arguments {text[:200]!r}: {error}") from None
+    if any(word.partition("=")[0] == "--pid" for word in words):  # even where everything else is trusted
+        raise NoPlace("image argument --pid: a container that is stopped ends every process that it sees")
     if rules.every_argument:
         return words
     found: list[str] = []
