@@ -65,7 +65,7 @@ def test_git_itself_agrees_about_what_is_ignored(tmp_path: Path) -> None:
 
 def test_rules_of_the_repository_around_the_folder_count_too(tmp_path: Path) -> None:
     plant(
-        tmp_path, {".gitignore": "*.log\n/work/secret/\n", "work/a.log": "", "work/secret/x": "", "work/b.py": ""}
+        tmp_path, {".gitignore": "*.log\n/runs/secret/\n", "runs/a.log": "", "runs/secret/x": "", "runs/b.py": ""}
     )
     assert "a.log" in names(tmp_path / "work")
     (tmp_path / ".git").mkdir()
