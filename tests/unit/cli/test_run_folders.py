@@ -67,9 +67,9 @@ def test_rules_of_the_repository_around_the_folder_count_too(tmp_path: Path) -> 
     plant(
         tmp_path, {".gitignore": "*.log\n/runs/secret/\n", "runs/a.log": "", "runs/secret/x": "", "runs/b.py": ""}
     )
-    assert "a.log" in names(tmp_path / "work")
+    assert "a.log" in names(tmp_path / "runs")
     (tmp_path / ".git").mkdir()
-    assert names(tmp_path / "work") == ["b.py"]
+    assert names(tmp_path / "runs") == ["b.py"]
 
 
 def test_repositories_caches_and_keys_are_left_out_unless_named(tmp_path: Path) -> None:
