@@ -36,10 +36,11 @@ def test_folders_repositories_and_copies_run_and_are_followed_to_their_end(field
 
     assert "4 the\n" in followed(str(ROOM / "from-a-folder"))
 
-    fitted = followed(str(ROOM / "typed-parameters"), "--param", "learning_rate=5e-1", "--param", "slope=3")
+    words = ("--project", "fits", "--param", "learning_rate=5e-1", "--param", "slope=3")
+    fitted = followed(str(ROOM / "typed-parameters"), *words)
     assert "with learning_rate 0.5" in fitted
     assert "loss" not in fitted
-    again = followed("typed-parameters/fit a line", "--param", "learning_rate=0.25", "--param", "verbose=true")
+    again = followed("fits/fit a line", "--param", "learning_rate=0.25", "--param", "verbose=true")
     assert "with learning_rate 0.25" in again
     assert "step 150" in again
 
@@ -97,10 +98,10 @@ def test_secrets_reach_the_run_and_no_console(field: Any) -> None:
 
 def test_a_sweep_runs_every_combination(field: Any) -> None:
     field.worker("w1", "--slots", "3")
-    words = ("run", str(ROOM / "sweep"), "--json", "--time-limit", "5m")
+    words = ("run", str(ROOM / "sweep"), "--project", "swept", "--json", "--time-limit", "5m")
     parent = json.loads(taskloom(field, *words).stdout)["id"]
     assert field.ended(parent).status is Status.COMPLETED
-    children = field.client.call(op.QUERY_TASKS, m.TaskQuery(project="sweep", limit=100)).tasks
+    children = field.client.call(op.QUERY_TASKS, m.TaskQuery(project="swept", limit=100)).tasks
     tried = {
         (child.parameters["General"]["learning_rate"].value, child.parameters["General"]["momentum"].value)
         for child in children
