@@ -13,10 +13,7 @@ from taskloom.domain.execution import Retries
 from taskloom.domain.queue import Queue
 
 Cause = Literal["lost", "preempted", "failed"]
-FIRST_PAUSE, LONGEST_PAUSE = (
-    2.0,
-    60.0,
-)  # seconds before the second attempt after a failure; twice as long each time
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds before the next attempt after a failure; twice as long each time
 
 
 @dataclass(frozen=True)

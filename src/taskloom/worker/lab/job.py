@@ -125,7 +125,9 @@ class LabJob:
         before = msgspec.json.encode(self._marks)
         self._tell_metrics(last=last)
         self._tell_log(last=last)
-        if msgspec.json.encode(self._marks) != before:  # now: packing what was stored takes longer than all of this
+        if (
+            msgspec.json.encode(self._marks) != before
+        ):  # now: packing what was stored takes longer than all of this
             self._write_marks()
             before = msgspec.json.encode(self._marks)
         index = self._read_index(again=last)
