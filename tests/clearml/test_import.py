@@ -24,7 +24,7 @@ from tests.journals import Run, fresh_id
 
 from taskloom.domain.execution import Execution
 from taskloom.domain.status import Status
-from taskloom.domain.task import Task
+from taskloom.domain.task import Task, TaskEdit
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.client import build_call
@@ -364,7 +364,7 @@ def test_what_changed_at_the_source_is_brought_up_to_date_and_what_was_run_here_
     assert task_of(target, running).status is Status.ABORTED
     assert any("still ran" in left["why"] for left in account["left_out"])
     live.scalar(2, 0.5).end().ship()
-    edit = m.TaskEditRequest(edit=m.TaskEdit(add_tags=("later",)))
+    edit = m.TaskEditRequest(edit=TaskEdit(add_tags=("later",)))
     source.client.call(op.EDIT_TASK, edit, task=ended)
     source.client.call(op.EDIT_TASK, edit, task=ours)
     target.client.call(op.RESET_TASK, m.MoveRequest(), task=ours)
