@@ -235,6 +235,7 @@ def list_workers(json: JsonFlag = False) -> None:
     """List the workers: which queues they look at, what they run in which phase, and what of them is taken."""
     with connect.server() as client:
         told = client.call(op.LIST_WORKERS)
+        named = {} if json else {queue.id: queue.name for queue in client.call(op.LIST_QUEUES).queues}
     if json:
         print_json(told)
         return
@@ -244,7 +245,7 @@ def list_workers(json: JsonFlag = False) -> None:
             (
                 w.name,
                 w.machine.host,
-                ", ".join(w.queues),
+                ", ".join(named.get(queue, queue) for queue in w.queues),
                 _of(str(len(w.tasks)), str(w.slots)),
                 ", ".join(
                     f"{short(task)} {phase}" for task, phase in zip_longest(w.tasks, w.phases, fillvalue="")

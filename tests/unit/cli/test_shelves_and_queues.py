@@ -94,7 +94,7 @@ def test_a_worker_is_drained_by_its_name_and_takes_tasks_again(taskloom: Any, ho
     house.client.call(op.REGISTER_WORKER, body)
     assert "takes no new tasks" in taskloom("queue", "drain", "box").out
     told = taskloom("queue", "workers").out
-    for word in ("draining", "0 of 2", "0 of 8"):
+    for word in ("default", "draining", "0 of 2", "0 of 8"):
         assert word in told
     assert taskloom("queue", "drain", "w1", "--off", "--json").json.get("draining", False) is False
     assert taskloom("queue", "drain", "nobody").code == 1
