@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-evals test-hud check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,8 @@ help:
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
 	@echo "make test-lab       scripts that use Transformer Lab's unmodified package, under our worker"
+	@echo "make test-evals     whole evaluations: environments in processes of their own, the commands, Ctrl-C"
+	@echo "make test-hud       the unmodified hud package on either side of the control channel, and against our server"
 	@echo "make check          format, lint, strict types, import rules"
 	@echo "make bench          Taskloom beside its peers, as ratios"
 
@@ -29,7 +31,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not evals and not hud and not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
 
 test-scripts: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks" tests/frameworks
@@ -91,7 +93,21 @@ $(LAB_STAMP): requirements/lab.txt
 test-lab: $(STAMP) $(LAB_STAMP)
 	TASKLOOM_TEST_LAB=$(CURDIR)/$(LAB_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m lab
 
-test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab
+test-evals: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "evals and not containers"
+
+HUD_VENV := .venv-hud
+HUD_STAMP := $(HUD_VENV)/.installed
+
+$(HUD_STAMP): requirements/hud.txt
+	python3 -m venv $(HUD_VENV)
+	$(HUD_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/hud.txt
+	touch $(HUD_STAMP)
+
+test-hud: $(STAMP) $(HUD_STAMP)
+	TASKLOOM_TEST_HUD=$(CURDIR)/$(HUD_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m hud
+
+test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-evals test-hud
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -107,14 +123,15 @@ bench: $(STAMP)
 	benchmarks/run.sh
 
 requirements: $(STAMP)
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres --extra cloud -o requirements/dev.txt pyproject.toml requirements/dev.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra server --extra postgres --extra cloud --extra evals -o requirements/dev.txt pyproject.toml requirements/dev.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 $(addprefix --no-emit-package ,$(GPU_PACKAGES)) -o requirements/frameworks.txt pyproject.toml requirements/frameworks.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml.txt requirements/clearml.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/clearml-older.txt requirements/clearml-older.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/lab.txt requirements/lab.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements/hud.txt requirements/hud.in
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS_VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) $(LAB_VENV) .demo
+	rm -rf $(VENV) $(FRAMEWORKS_VENV) $(CLEARML_VENV) $(CLEARML_OLDER_VENV) $(LAB_VENV) $(HUD_VENV) .demo
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

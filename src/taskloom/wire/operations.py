@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
+from taskloom.domain.evaluation import EvalRun
 from taskloom.domain.project import Project
 from taskloom.domain.queue import Queue, Waiting, WorkerInfo
 from taskloom.domain.task import Task
@@ -450,6 +451,79 @@ RENEW_LEASE = _send(
 )
 FINISH_LEASE = _send(
     "POST", "finish_lease", "/api/leases/{token}/finish", m.Finish, Task, "queues", "See wire.worker_protocol"
+)
+
+# Evaluations
+LIST_JOBS = _get("list_jobs", "/api/evals/jobs", m.JobList, "evals", "Jobs, newest first", query=m.JobQuery)
+GET_JOB = _get("get_job", "/api/evals/jobs/{job}", m.JobRecord, "evals", "One job with the counts of its runs")
+LIST_RUNS = _get(
+    "list_runs", "/api/evals/jobs/{job}/runs", m.RunList, "evals", "The runs of a job", query=m.RunQuery
+)
+GET_RUN = _get("get_run", "/api/evals/runs/{run}", EvalRun, "evals", "One run")
+GET_STEPS = _get(
+    "get_steps",
+    "/api/evals/runs/{run}/steps",
+    m.StepPage,
+    "evals",
+    "The trace of a run, step by step",
+    query=m.StepsQuery,
+)
+REPORT_JOB = _get(
+    "report_job",
+    "/api/evals/jobs/{job}/report",
+    m.JobReport,
+    "evals",
+    "What the runs of a job come to, with intervals; failures of the infrastructure apart",
+    query=m.ReportQuery,
+)
+COMPARE_JOBS = _get(
+    "compare_jobs",
+    "/api/evals/compare",
+    m.JobComparison,
+    "evals",
+    "Two jobs on the eval tasks that both have, paired",
+    query=m.CompareQuery,
+)
+LEADERBOARD = _get(
+    "leaderboard",
+    "/api/evals/leaderboard",
+    m.Leaderboard,
+    "evals",
+    "Agents and models on a taskset, best first",
+    query=m.LeaderboardQuery,
+)
+LIST_TASKSETS = _get(
+    "list_tasksets", "/api/evals/tasksets", m.TasksetList, "evals", "Tasksets by name", query=m.TasksetQuery
+)
+GET_TASKSET = _get(
+    "get_taskset",
+    "/api/evals/tasksets/{taskset}",
+    m.TasksetInfo,
+    "evals",
+    "One taskset by id or name, with the values of its columns",
+)
+LIST_ROWS = _get(
+    "list_rows",
+    "/api/evals/tasksets/{taskset}/rows",
+    m.RowPage,
+    "evals",
+    "The eval tasks of a taskset in order, of any version",
+    query=m.RowsQuery,
+)
+LIST_VERSIONS = _get(
+    "list_versions", "/api/evals/tasksets/{taskset}/versions", m.VersionList, "evals", "A taskset's versions"
+)
+UPLOAD_TASKSET = _send(
+    "POST",
+    "upload_taskset",
+    "/api/evals/tasksets/{taskset}/rows",
+    m.TasksetUpload,
+    m.TasksetChanged,
+    "evals",
+    "Add, change and remove eval tasks of a taskset, which is made when there is none of that name",
+)
+DELETE_TASKSET = _act(
+    "DELETE", "delete_taskset", "/api/evals/tasksets/{taskset}", m.Done, "evals", "Delete a taskset; jobs stay"
 )
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {

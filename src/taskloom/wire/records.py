@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink, Sample
+from taskloom.domain.evaluation import EvalJob, EvalRun, Step
 from taskloom.domain.task import TaskEdit, TaskType
 
 OpenMode = Literal["new", "reset", "resume"]
@@ -137,6 +138,31 @@ class ArtifactUsed(
     time: float
 
 
+class JobStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="job"):
+    """The recorded task is an evaluation job; again with what changed when it is continued."""
+
+    job: EvalJob
+
+
+class RunStored(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="run"):
+    """A run of an evaluation as it stands now: when it begins and when it ends. The newest wins.
+
+    It may belong to a job that is another task than the one whose journal this is (a hosted run). One that begins
+    (again) has no steps: those of an earlier attempt go.
+    """
+
+    run: EvalRun
+
+
+class StepsTaken(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="record", tag="steps"):
+    """Steps of a run's trace from number `start` (0 is the first) on, in order."""
+
+    run: str
+    job: str
+    start: int
+    steps: tuple[Step, ...]
+
+
 Record = (
     Opened
     | Edited
@@ -149,4 +175,7 @@ Record = (
     | Sampled
     | ModelUsed
     | ArtifactUsed
+    | JobStored
+    | RunStored
+    | StepsTaken
 )

@@ -1,0 +1,1 @@
+"""Agents: what acts in an environment and is graded."""

@@ -1,0 +1,1 @@
+"""The control channel between a run and a served environment."""

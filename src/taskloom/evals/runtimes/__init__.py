@@ -1,0 +1,1 @@
+"""Where eval tasks run."""
