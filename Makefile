@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main job, `make test` proves it. Both set themselves up.
-.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-evals test-hud check lint types imports format bench requirements clean
+.PHONY: help venv demo test test-all test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-faults test-evals test-hud check lint types imports format bench requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make test-clearml   ClearML's unmodified clients and agent against our server"
 	@echo "make test-frameworks  the heavy frameworks: torch, Lightning, TensorFlow, Keras, CatBoost, fastai, transformers"
 	@echo "make test-lab       scripts that use Transformer Lab's unmodified package, under our worker"
+	@echo "make test-faults    workers killed, cut off and started again at every point of an attempt"
 	@echo "make test-evals     whole evaluations: environments in processes of their own, the commands, Ctrl-C"
 	@echo "make test-hud       the unmodified hud package on either side of the control channel, and against our server"
 	@echo "make check          format, lint, strict types, import rules"
@@ -31,7 +32,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not evals and not hud and not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults and not evals and not hud and not postgres and not clearml and not scripts and not frameworks and not lab and not containers"
 
 test-scripts: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "scripts and not frameworks" tests/frameworks
@@ -93,6 +94,9 @@ $(LAB_STAMP): requirements/lab.txt
 test-lab: $(STAMP) $(LAB_STAMP)
 	TASKLOOM_TEST_LAB=$(CURDIR)/$(LAB_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m lab
 
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults
+
 test-evals: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "evals and not containers"
 
@@ -107,7 +111,7 @@ $(HUD_STAMP): requirements/hud.txt
 test-hud: $(STAMP) $(HUD_STAMP)
 	TASKLOOM_TEST_HUD=$(CURDIR)/$(HUD_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m hud
 
-test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-evals test-hud
+test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-faults test-evals test-hud
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

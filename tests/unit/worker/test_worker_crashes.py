@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from taskloom.domain.execution import Execution
 from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.worker_protocol import WORKER_LOST
+
+pytestmark = pytest.mark.faults
 
 LEASE = 3.0
 WAITS = (

@@ -20,6 +20,8 @@ from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
+pytestmark = pytest.mark.faults
+
 LEASE = 3.0
 
 

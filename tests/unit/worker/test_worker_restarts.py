@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
+
+pytestmark = pytest.mark.faults
 
 COUNTS = """
 import os, time
