@@ -27,16 +27,17 @@ def cluster_estimate(clusters: Sequence[Sequence[float]], level: float = 0.95) -
     filled = [cluster for cluster in clusters if cluster]
     if not filled:
         return None
-    count = sum(map(len, filled))
-    mean = math.fsum(value for cluster in filled for value in cluster) / count
-    groups = len(filled)
+    sums = [cluster[0] if len(cluster) == 1 else math.fsum(cluster) for cluster in filled]
+    sizes = list(map(len, filled))
+    count, groups = sum(sizes), len(filled)
+    mean = math.fsum(sums) / count
     if groups == 1:
         return Estimate(mean=mean, level=level)
-    squares = math.fsum((math.fsum(cluster) - len(cluster) * mean) ** 2 for cluster in filled)
-    stderr = math.sqrt(groups / (groups - 1) * squares) / count
     lowest, highest = min(map(min, filled)), max(map(max, filled))
     if lowest == highest:  # no rounding error may make a spread of it
         return _unanimous(lowest, groups, level)
+    squares = math.fsum([(total - size * mean) ** 2 for total, size in zip(sums, sizes, strict=True)])
+    stderr = math.sqrt(groups / (groups - 1) * squares) / count
     return _interval(mean, stderr, groups, level, bounded=lowest >= 0.0 and highest <= 1.0)
 
 

@@ -13,6 +13,7 @@ ways, and each is told apart:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from taskloom.domain.evaluation import (
@@ -85,9 +86,11 @@ def summarise(runs: Sequence[EvalRun], *, threshold: float = 1.0, level: float =
         if 0.0 < run.started <= run.ended <= LARGEST:
             seconds.setdefault(slug, []).append(run.ended - run.started)
     running, cancelled = excluded.pop(RUNNING, 0), excluded.pop(CANCELLED, 0)
-    passed = {slug: _count_passes(rewards, threshold) for slug, rewards in counted.items()}
-    pairs = [(len(rewards), passed[slug]) for slug, rewards in counted.items()]
+    least = threshold - CLOSE * max(1.0, abs(threshold))
+    by_slug = [_slug_figures(slug, count, counted.get(slug, ()), least) for slug, count in tries.items()]
+    pairs = Counter((one.counted, one.passed) for one in by_slug if one.counted)
     ended, number = len(runs) - running, sum(map(len, counted.values()))
+    numbers = _numbers_of_tries(pairs)
     return Figures(
         runs=len(runs),
         slugs=len(tries),
@@ -100,13 +103,11 @@ def summarise(runs: Sequence[EvalRun], *, threshold: float = 1.0, level: float =
         reward=cluster_estimate(list(counted.values()), level),
         reward_all=math.fsum(graded) / ended if ended else 0.0,
         graded=math.fsum(graded) / len(graded) if graded else None,
-        pass_at={k: _of_tries(pairs, k, level, _pass_at) for k in _numbers_of_tries(pairs)},
-        pass_all={k: _of_tries(pairs, k, level, _pass_all) for k in _numbers_of_tries(pairs)},
+        pass_at={k: _of_tries(pairs, k, level, _pass_at) for k in numbers},
+        pass_all={k: _of_tries(pairs, k, level, _pass_all) for k in numbers},
         usage=sum_usage(runs),
         seconds=cluster_estimate(list(seconds.values()), level),
-        by_slug=[
-            _slug_figures(slug, count, counted.get(slug, []), passed.get(slug, 0)) for slug, count in tries.items()
-        ],
+        by_slug=by_slug,
     )
 
 
@@ -174,45 +175,38 @@ def _check(threshold: float, level: float) -> None:
         raise ValueError(f"threshold {threshold}: expected a finite number")
 
 
-def _slug_figures(slug: str, runs: int, rewards: Sequence[float], passed: int) -> SlugFigures:
+def _slug_figures(slug: str, runs: int, rewards: Sequence[float], least: float) -> SlugFigures:
     count = len(rewards)
-    mean = math.fsum(rewards) / count if count else None
-    deviation = None
-    if mean is not None and count > 1:
-        alike = min(rewards) == max(rewards)
-        deviation = 0.0 if alike else math.sqrt(math.fsum((one - mean) ** 2 for one in rewards) / (count - 1))
+    if count == 1:
+        return SlugFigures(slug=slug, runs=runs, counted=1, passed=int(rewards[0] >= least), mean=rewards[0])
+    if not count:
+        return SlugFigures(slug=slug, runs=runs, counted=0, passed=0)
+    mean = math.fsum(rewards) / count
+    alike = min(rewards) == max(rewards)
+    deviation = 0.0 if alike else math.sqrt(math.fsum((one - mean) ** 2 for one in rewards) / (count - 1))
+    passed = sum(reward >= least for reward in rewards)
     return SlugFigures(slug=slug, runs=runs, counted=count, passed=passed, mean=mean, deviation=deviation)
 
 
 # --- passes of several tries ------------------------------------------------------------------------------------
 
-
-def _count_passes(rewards: Sequence[float], threshold: float) -> int:
-    least = threshold - CLOSE * max(1.0, abs(threshold))
-    return sum(reward >= least for reward in rewards)
+Tries = tuple[int, int]  # at one eval task: those that count, those that passed
 
 
-def _numbers_of_tries(pairs: Sequence[tuple[int, int]]) -> list[int]:
+def _numbers_of_tries(pairs: Counter[Tries]) -> list[int]:
     """1, 2, 4, 8, ... and the most, n. A k counts as long as at least half the eval tasks have as many tries: what the
     few come to that were tried oftener says nothing of the set."""
-    if not pairs:
-        return []
-    counts = sorted((count for count, _ in pairs), reverse=True)
-    most = counts[(len(counts) - 1) // 2]
-    return sorted({most, *(2**power for power in range(most.bit_length()))})
+    most, reached = 0, 0
+    for (count, _), slugs in sorted(pairs.items(), reverse=True):
+        most, reached = count, reached + slugs
+        if 2 * reached >= pairs.total():
+            break
+    return sorted({most, *(2**power for power in range(most.bit_length()))}) if most else []
 
 
-def _of_tries(
-    pairs: Sequence[tuple[int, int]], k: int, level: float, share: Callable[[int, int, int], float]
-) -> Estimate:
-    known: dict[tuple[int, int], float] = {}
-    values: list[float] = []
-    for pair in pairs:
-        if pair[0] >= k:
-            if pair not in known:
-                known[pair] = share(*pair, k)
-            values.append(known[pair])
-    estimate = mean_estimate(values, level)
+def _of_tries(pairs: Counter[Tries], k: int, level: float, share: Callable[[int, int, int], float]) -> Estimate:
+    shares = [(share(*pair, k), slugs) for pair, slugs in pairs.items() if pair[0] >= k]
+    estimate = mean_estimate([value for value, slugs in shares for _ in range(slugs)], level)
     assert estimate is not None  # k is one of `_numbers_of_tries`, which some eval task reaches
     return estimate
 
