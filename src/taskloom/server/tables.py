@@ -446,7 +446,9 @@ eval_runs = Table(
     Column("env", Text, nullable=False, default=""),
     Column("status", String(16), nullable=False),
     Column("boundary", String(16), nullable=False, default=""),
-    Column("reward", Double),  # null: not graded
+    Column("stop_reason", String(32), nullable=False, default=""),
+    Column("graded", Boolean, nullable=False, default=False),  # it has a grade, be it one of an error
+    Column("reward", Double),  # null: not graded, or by an error
     Column("agent", Text, nullable=False, default=""),
     Column("model", Text, nullable=False, default=""),
     Column("attempt", Integer, nullable=False, default=1),

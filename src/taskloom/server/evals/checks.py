@@ -6,7 +6,6 @@ databases take it or neither does; whatever passes here can be stored by both an
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 
 from taskloom.domain.errors import BadInput, TooLarge
 from taskloom.domain.evaluation import EvalJob, EvalRow, EvalRun, Grade, Step, SubScore, Usage
+from taskloom.domain.intervals import LARGEST
 from taskloom.domain.project import check_text
 from taskloom.server.settings import MIB
 from taskloom.wire.records import JobStored, Record, RunStored, StepsTaken
@@ -136,8 +136,8 @@ def check_share(value: float, what: str) -> float:
 
 
 def check_finite(value: float, what: str) -> float:
-    if not math.isfinite(value):
-        raise BadInput(f"{what} {value}: expected a finite number")
+    if not -LARGEST <= value <= LARGEST:
+        raise BadInput(f"{what} {value}: expected a finite number of at most {LARGEST:g}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from sqlalchemy import Connection
 
 from taskloom.domain.errors import TooLarge
@@ -38,7 +39,7 @@ def report(tx: Connection, job: EvalJob, query: ReportQuery) -> JobReport:
 def comparison(tx: Connection, first: EvalJob, second: EvalJob, query: CompareQuery) -> JobComparison:
     runs = [_runs(tx, [job.id], columns=False) for job in (first, second)]
     told = [
-        JobReport(job=job, figures=summarise(own, threshold=query.threshold, level=query.level))
+        JobReport(job=job, figures=_short(own, query.threshold, query.level))
         for job, own in zip((first, second), runs, strict=True)
     ]
     compared = compare(
@@ -86,7 +87,7 @@ def _entry(
         agent=agent,
         model=model,
         jobs=[job for job in order if job in own],
-        figures=summarise(runs, threshold=query.threshold, level=query.level),
+        figures=_short(runs, query.threshold, query.level),
         by_column=_by_column(runs, query.column, query.threshold, query.level),
     )
 
@@ -107,7 +108,12 @@ def _by_column(runs: Iterable[EvalRun], column: str, threshold: float, level: fl
     others = [run for value in ranked[MAX_VALUES:] for run in groups[value]]
     if others:
         kept[OTHERS] = others
-    return {value: summarise(own, threshold=threshold, level=level) for value, own in kept.items()}
+    return {value: _short(own, threshold, level) for value, own in kept.items()}
+
+
+def _short(runs: Sequence[EvalRun], threshold: float, level: float) -> Figures:
+    """Figures without those of each eval task, which only the report of a job tells."""
+    return msgspec.structs.replace(summarise(runs, threshold=threshold, level=level), by_slug=[])
 
 
 def _value(run: EvalRun, column: str) -> str:

@@ -12,6 +12,7 @@ from taskloom.server.evals import step_store, store
 from taskloom.server.settings import MIB
 from taskloom.wire.messages import JobList, JobQuery, JobRecord, RunList, RunQuery, StepPage, StepsQuery
 
+CANCELLED = "cancelled"
 ANSWER = 32 * MIB  # bytes of runs, steps or rows in one answer; it has one at least
 
 
@@ -59,7 +60,10 @@ def _counted(tx: Connection, found: Sequence[JobRecord]) -> list[JobRecord]:
 
 
 def _with_counts(record: JobRecord, counted: Iterable[store.Counted]) -> JobRecord:
-    """`reward` is over all runs that ended, those without a grade as 0; `graded` over those that have one."""
+    """`reward` is over all runs that ended, those without one as 0; `graded` over those that have one.
+
+    As `domain.statistics` counts them: a run that was cancelled ended, and its reward says nothing.
+    """
     counts: dict[str, int] = {}
     failures: dict[str, int] = {}
     graded, rewards, ended = 0, 0.0, 0
@@ -67,8 +71,11 @@ def _with_counts(record: JobRecord, counted: Iterable[store.Counted]) -> JobReco
         counts[one.status] = counts.get(one.status, 0) + one.runs
         if one.boundary:
             failures[one.boundary] = failures.get(one.boundary, 0) + one.runs
-        if one.status != store.RUNNING:
-            graded, rewards, ended = graded + one.graded, rewards + one.rewards, ended + one.runs
+        if one.status == store.RUNNING:
+            continue
+        ended += one.runs
+        if one.status != CANCELLED:
+            graded, rewards = graded + one.graded, rewards + one.rewards
     return msgspec.structs.replace(
         record,
         runs=sum(counts.values()),

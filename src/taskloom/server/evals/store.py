@@ -42,7 +42,7 @@ _columns_of = msgspec.msgpack.Decoder(dict[str, Any])
 
 @dataclass(frozen=True)
 class Counted:
-    """Runs of a job in one state: how many, how many of them graded, and the sum of their rewards."""
+    """Runs of a job in one state: how many, how many of them have a reward, and the sum of these."""
 
     status: str
     boundary: str
@@ -116,6 +116,8 @@ def _row(run: EvalRun) -> dict[str, Any]:
         "env": run.env,
         "status": run.status,
         "boundary": run.boundary,
+        "stop_reason": run.stop_reason,
+        "graded": run.grade is not None,
         "reward": run.reward,
         "agent": run.agent,
         "model": run.model,
@@ -319,6 +321,8 @@ _FIGURES = select(
     eval_runs.c.slug,
     eval_runs.c.status,
     eval_runs.c.boundary,
+    eval_runs.c.stop_reason,
+    eval_runs.c.graded,
     eval_runs.c.reward,
     eval_runs.c.agent,
     eval_runs.c.model,
@@ -344,37 +348,50 @@ def count_of(tx: Connection, job_ids: Sequence[str]) -> int:
 
 def outlines(tx: Connection, job_ids: Sequence[str], *, columns: bool) -> list[EvalRun]:
     """What figures are made of, without the documents: no answer, no arguments, of a grade the reward only."""
-    nothing: dict[str, Any] = {}
-    free = Usage()
-    grades: dict[float, Grade] = {}
-    known: dict[bytes, dict[str, Any]] = {}
+    values = _Shared()
     runs: list[EvalRun] = []
     for some in _parts(job_ids):
-        found = tx.execute(_FIGURES.where(eval_runs.c.job_id.in_(some)).order_by(*_ORDERS["position"]))
-        for job, slug, status, boundary, reward, agent, model, position, started, ended, *used, packed in found:
-            cost, prompt, completion, cached = used
-            grade = None if reward is None else grades.get(reward)
-            if grade is None and reward is not None:
-                grade = grades[reward] = Grade(reward=reward)
-            if packed is not None and columns and packed not in known:
-                known[packed] = _columns_of.decode(packed)
-            runs.append(
-                EvalRun(
-                    id="",
-                    job=job,
-                    position=position,
-                    slug=slug,
-                    args=nothing,
-                    columns=known[packed] if packed is not None and columns else nothing,
-                    status=status,
-                    boundary=boundary,
-                    grade=grade,
-                    usage=Usage(prompt, completion, cached, cost) if prompt or completion or cost else free,
-                    agent=agent,
-                    model=model,
-                    started=started,
-                    ended=ended,
-                    extra=nothing,
-                )
-            )
+        found: Any = tx.execute(_FIGURES.where(eval_runs.c.job_id.in_(some)).order_by(*_ORDERS["position"]))
+        runs.extend(values.outline(row, columns=columns) for row in found)
     return runs
+
+
+class _Shared:
+    """Values that many runs have, made once: of a million runs all would not fit."""
+
+    def __init__(self) -> None:
+        self._nothing: dict[str, Any] = {}
+        self._free = Usage()
+        self._grades: dict[float | None, Grade] = {None: Grade(is_error=True)}
+        self._columns: dict[bytes | None, dict[str, Any]] = {None: self._nothing}
+
+    def outline(self, row: Any, *, columns: bool) -> EvalRun:
+        used = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
+        return EvalRun(
+            id="",
+            job=row.job_id,
+            position=row.position,
+            slug=row.slug,
+            args=self._nothing,
+            columns=self._columns_of(row.columns) if columns else self._nothing,
+            status=row.status,
+            boundary=row.boundary,
+            stop_reason=row.stop_reason,
+            grade=self._grade(row.reward) if row.graded else None,
+            usage=self._free if used == self._free else used,
+            agent=row.agent,
+            model=row.model,
+            started=row.started,
+            ended=row.ended,
+            extra=self._nothing,
+        )
+
+    def _grade(self, reward: float | None) -> Grade:
+        if reward is not None and reward not in self._grades:
+            self._grades[reward] = Grade(reward=reward)
+        return self._grades[reward]
+
+    def _columns_of(self, packed: bytes | None) -> dict[str, Any]:
+        if packed is not None and packed not in self._columns:
+            self._columns[packed] = _columns_of.decode(packed)
+        return self._columns[packed]

@@ -46,6 +46,8 @@ def _runs() -> None:
         sa.Column("env", sa.Text(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("boundary", sa.String(length=16), nullable=False),
+        sa.Column("stop_reason", sa.String(length=32), nullable=False),
+        sa.Column("graded", sa.Boolean(), nullable=False),
         sa.Column("reward", DOUBLE, nullable=True),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
