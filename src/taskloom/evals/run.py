@@ -73,10 +73,23 @@ class Run:
 
     @property
     def client(self) -> Control:
-        """The control session; InfrastructureFailure for a run that has none."""
+        """The control session; InfrastructureFailure for a run that has none, or none any more."""
         if self._client is None:
-            raise InfrastructureFailure("this run never had an environment")
+            raise InfrastructureFailure("this run has no environment")
         return self._client
+
+    @property
+    def control(self) -> Control | None:
+        """The same, or None."""
+        return self._client
+
+    def attach(self, client: Control) -> None:
+        """Give it its environment."""
+        self._client = client
+
+    def detach(self) -> None:
+        """It is over: what remains is a receipt."""
+        self._client = self._sink = None
 
     @property
     def bindings(self) -> Sequence[Capability]:
