@@ -62,10 +62,6 @@ class Place:
     attempt: int = 1
 
 
-class _Cut(Exception):
-    """The run's own time is over."""
-
-
 async def roll_out(place: Place, conditions: Conditions) -> Run:
     """The run, ended and recorded. Raises CancelledError alone, when it was cancelled from outside."""
     attempt, last = place.attempt, place.attempt + conditions.retries
@@ -150,8 +146,9 @@ class _Rollout:
     async def _live(self, stack: AsyncExitStack) -> None:
         """Up to the grade. What goes wrong before the agent acts is raised, by phase."""
         limit = self.limits.run_timeout
+        deadline = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as deadline:
+            async with deadline:
                 await self._set_up(stack)
                 await self._act()
         except TimeoutError:
@@ -161,8 +158,9 @@ class _Rollout:
             await self._cut_off(f"{_PHASES[self.phase]} was not over when the run's {limit:g} s were")
             return
         self.phase = "grader"
+        deadline = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as deadline:
+            async with deadline:
                 await self.run.finish()
         except TimeoutError:
             if not deadline.expired():
@@ -182,14 +180,12 @@ class _Rollout:
         """What the agent raises is noted, and its answer so far is graded all the same."""
         self.phase = "agent"
         run, limit = self.run, self.limits.agent_timeout
+        deadline = asyncio.timeout(limit)
         try:
-            if limit is None:
+            async with deadline:
                 await self.conditions.agent(run)
-            else:
-                async with asyncio.timeout(limit) as deadline:
-                    await self.conditions.agent(run)
-                if deadline.expired():
-                    self._out_of_time(limit)
+            if deadline.expired():
+                self._out_of_time(limit)
         except LimitReached as reached:
             run.trace.stop_reason = reached.reason
         except asyncio.CancelledError as error:
@@ -197,7 +193,7 @@ class _Rollout:
                 raise
             self._failed("agent", error)
         except TimeoutError as error:
-            if limit is not None and deadline.expired():  # pyright: ignore[reportPossiblyUnboundVariable]
+            if deadline.expired():
                 self._out_of_time(limit)
             else:
                 self._failed("agent", error)
@@ -206,7 +202,7 @@ class _Rollout:
 
     # --- how it ends --------------------------------------------------------------------------------------
 
-    def _out_of_time(self, limit: float) -> None:
+    def _out_of_time(self, limit: float | None) -> None:
         self.run.trace.stop_reason = "timeout"
         self.run.fail("agent", f"the agent was not done after {limit:g} s")
 
