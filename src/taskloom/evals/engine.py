@@ -186,9 +186,10 @@ def _places(tasks: Sequence[Task], group: int, job: Job, first: int) -> Iterator
     position = first
     for task in tasks:
         group_id = _id(job.id, "group", position)
-        for _ in range(group):
+        for number in range(group):
             if not job.has(position):
-                yield Place(task, position, _id(job.id, "run", position), group_id, job.next_attempt(position))
+                attempt = job.next_attempt(position)
+                yield Place(task, position, _id(job.id, "run", position), group_id, number, attempt)
             position += 1
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskloom.domain.evaluation import Boundary, Step
-from taskloom.evals.channel.contract import Control
+from taskloom.evals.channel.contract import Control, Refused
 from taskloom.evals.failures import RunFailure
 from taskloom.evals.limits import LimitReached, Limits
 from taskloom.evals.recording import JobRecorder
@@ -59,6 +59,7 @@ class Place:
     position: int
     run_id: str
     group_id: str
+    try_number: int = 0
     attempt: int = 1
 
 
@@ -107,6 +108,7 @@ class _Rollout:
     def __init__(self, place: Place, conditions: Conditions, limits: Limits, attempt: int) -> None:
         self.place, self.conditions, self.limits, self.attempt = place, conditions, limits, attempt
         self.phase: Boundary = "infrastructure"
+        self.over = False
         self.began = time.time()
         self.run = self._make(None)
 
@@ -120,6 +122,7 @@ class _Rollout:
             job_id=conditions.job_id,
             group_id=place.group_id,
             position=place.position,
+            try_number=place.try_number,
             limits=self.limits,
             sink=conditions.recorder.take_step,
         )
@@ -128,11 +131,10 @@ class _Rollout:
         return run
 
     async def go(self) -> None:
-        recorder = self.conditions.recorder
-        recorder.begin_run(self.run)
-        stack = AsyncExitStack()
+        self.conditions.recorder.begin_run(self.run)
         try:
-            await self._live(stack)
+            async with AsyncExitStack() as stack:
+                await self._live_and_tell(stack)
         except asyncio.CancelledError as error:
             if _from_outside():
                 self._cancelled()
@@ -141,7 +143,20 @@ class _Rollout:
         except Exception as error:  # a run's boundary: what happens in one is data
             self._failed(self.phase, error)
         finally:
-            await self._take_down(stack)
+            self._over()
+            self.run.detach()
+
+    async def _live_and_tell(self, stack: AsyncExitStack) -> None:
+        """What was graded is recorded before its substrate is taken down, whatever becomes of that."""
+        try:
+            await self._live(stack)
+        except asyncio.CancelledError:
+            if _from_outside():
+                self._cancelled()
+                self._over()
+                await self._tell_environment()
+            raise
+        self._over()
 
     async def _live(self, stack: AsyncExitStack) -> None:
         """Up to the grade. What goes wrong before the agent acts is raised, by phase."""
@@ -213,7 +228,10 @@ class _Rollout:
 
     def _failed(self, phase: Boundary, error: BaseException) -> None:
         boundary = error.boundary if isinstance(error, RunFailure) else phase
-        text = str(error) if isinstance(error, RunFailure) and str(error) else describe(error)
+        text = str(error) if isinstance(error, RunFailure | Refused) and str(error) else describe(error)
+        if self.over:  # a substrate that could not be taken down; the run had ended
+            self.run.trace.extra["takedown"] = text
+            return
         first = not self.run.error
         self.run.fail(boundary, text)
         if first:
@@ -238,8 +256,11 @@ class _Rollout:
         finally:
             client.abort()
 
-    async def _take_down(self, stack: AsyncExitStack) -> None:
-        """Record how it ended, then let go of line and substrate, whatever they say about it."""
+    def _over(self) -> None:
+        """It has ended: write that down. Once."""
+        if self.over:
+            return
+        self.over = True
         run, trace = self.run, self.run.trace
         if trace.status == "running":
             trace.status = "completed"
@@ -248,16 +269,6 @@ class _Rollout:
         run.ended = time.time()
         self.conditions.recorder.end_run(run)
         self.conditions.ended(run)
-        try:
-            if trace.status == "cancelled":
-                await self._tell_environment()
-        finally:
-            try:
-                await stack.aclose()
-            except Exception as error:  # a substrate that cannot be taken down: the run is over all the same
-                trace.extra["takedown"] = describe(error)
-            finally:
-                run.detach()
 
 
 _PHASES: dict[Boundary, str] = {
