@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from taskloom.evals.failures import AgentFailure, EnvironmentFailure, GraderFailure, InfrastructureFailure, RunFailure
+from taskloom.evals.failures import (
+    AgentFailure,
+    EnvironmentFailure,
+    GraderFailure,
+    InfrastructureFailure,
+    RunFailure,
+)
 from taskloom.evals.job import Job
 from taskloom.evals.task import Task
 

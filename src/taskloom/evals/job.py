@@ -173,7 +173,9 @@ class Job:
 
     # --- the end ------------------------------------------------------------------------------------------
 
-    async def close(self, status: EndStatus = "completed", *, reason: str = "", timeout: float | None = None) -> None:
+    async def close(
+        self, status: EndStatus = "completed", *, reason: str = "", timeout: float | None = None
+    ) -> None:
         """End its task, and wait, bounded, until the server has everything. Twice is once.
 
         timeout: seconds of that waiting, by default the setting `sdk.close_timeout_in_seconds`. What is not there by

@@ -133,9 +133,7 @@ class JobRecorder:
         if identity is None:
             return None
         notices = notices or Notices()
-        writer = Writer.create(
-            identity.root, identity.task, role="child", lease=identity.lease, tell=notices.say
-        )
+        writer = Writer.create(identity.root, identity.task, role="child", lease=identity.lease, tell=notices.say)
         recorder = cls(writer, identity.task, owner=False, offline=False, notices=notices)
         recorder.again = identity.claimed is not None and identity.claimed.attempt > 1
         return recorder
@@ -371,9 +369,7 @@ _open = _OpenJobs()
 
 
 def _create(root: Path, task: str, name: str, project: str, offline: bool, notices: Notices) -> Writer:
-    return Writer.create(
-        root, task, role="main", offline=offline, name=name, project=project, tell=notices.say
-    )
+    return Writer.create(root, task, role="main", offline=offline, name=name, project=project, tell=notices.say)
 
 
 def new_job_id() -> str:
@@ -406,4 +402,3 @@ def project_name(project: str) -> str:
         return check_project(project)
     except BadInput as error:
         raise ValueError(error.message) from None
-

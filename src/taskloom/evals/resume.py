@@ -110,7 +110,9 @@ def wait_for_journal(identifier: str) -> None:
                 raise Conflict(f"the server refused results of job {identifier}; `taskloom journal list` says why")
             if time.monotonic() > deadline:
                 note = delivery.last_note()
-                raise Unavailable(f"results of job {identifier} are still to be sent{f' ({note})' if note else ''}")
+                raise Unavailable(
+                    f"results of job {identifier} are still to be sent{f' ({note})' if note else ''}"
+                )
             delivery.poke()
             time.sleep(LOOK)
     finally:
@@ -136,7 +138,9 @@ def _short(fingerprint: str) -> str:
 
 def restored(value: EvalRun) -> Run:
     """A run as it stands on the server, without its steps."""
-    task = Task(env=value.env or "unknown", id=value.template or "unknown", args=value.args, slug=value.slug or None)
+    task = Task(
+        env=value.env or "unknown", id=value.template or "unknown", args=value.args, slug=value.slug or None
+    )
     if value.columns:
         task.columns = value.columns
     run = Run(

@@ -236,7 +236,9 @@ class _Rollout:
         self.run.fail(boundary, text)
         if first:
             now = time.time()
-            self.run.record(Step(source="system", error=text, started=now, ended=now, extra={"boundary": boundary}))
+            self.run.record(
+                Step(source="system", error=text, started=now, ended=now, extra={"boundary": boundary})
+            )
 
     def _cancelled(self) -> None:
         run = self.run

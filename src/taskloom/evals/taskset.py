@@ -146,7 +146,9 @@ class Taskset:
         """SHA-256 over the rows in their order: whether a resumed job has the same set."""
         whole = hashlib.sha256()
         for slug, task in self.items():
-            whole.update(_encode([slug, task.env, task.id, task.args, *(getattr(task, name) for name in METADATA)]))
+            whole.update(
+                _encode([slug, task.env, task.id, task.args, *(getattr(task, name) for name in METADATA)])
+            )
             whole.update(b"\n")
         return whole.hexdigest()
 

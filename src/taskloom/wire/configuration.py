@@ -153,7 +153,9 @@ SETTINGS: dict[str, Entry] = {
             "sdk.random_seed", "TASKLOOM_RANDOM_SEED", SEED, 1337, "seed that `Task.init` fixes; none: leave alone"
         ),
         Entry("sdk.cache_bytes", "TASKLOOM_CACHE_BYTES", SIZE, 10 << 30, "size of the cache of downloads"),
-        Entry("evals.project", "TASKLOOM_EVAL_PROJECT", TEXT, "", "project of evaluations; empty: the taskset's name"),
+        Entry(
+            "evals.project", "TASKLOOM_EVAL_PROJECT", TEXT, "", "project of evaluations; empty: the taskset's name"
+        ),
         Entry(
             "sdk.resource_sample_seconds",
             "TASKLOOM_RESOURCE_SAMPLE_SECONDS",

@@ -37,7 +37,9 @@ _RUN = re.compile(r"[0-9a-f]{32}")
 JobReference = Annotated[
     str,
     typer.Argument(
-        metavar="JOB", help="Id, the beginning of an id (at least 4 characters), or PROJECT/NAME.", show_default=False
+        metavar="JOB",
+        help="Id, the beginning of an id (at least 4 characters), or PROJECT/NAME.",
+        show_default=False,
     ),
 ]
 
@@ -52,9 +54,7 @@ def list_jobs(
     json: JsonFlag = False,
 ) -> None:
     """List evaluation jobs, newest first."""
-    query = m.JobQuery(
-        project=project, taskset=taskset, agent=agent, model=model, search=search, limit=limit
-    )
+    query = m.JobQuery(project=project, taskset=taskset, agent=agent, model=model, search=search, limit=limit)
     with connect.server() as client:
         found = client.call(op.LIST_JOBS, query=query)
     if json:
@@ -99,7 +99,9 @@ def show_job(
         print_json({"job": record, "runs": runs})
         return
     _show_record(record)
-    print_table(*(_slug_rows(runs) if by_slug else _run_rows(runs)), empty="no run", right=["try", "runs", "reward"])
+    print_table(
+        *(_slug_rows(runs) if by_slug else _run_rows(runs)), empty="no run", right=["try", "runs", "reward"]
+    )
     if record.runs > len(runs) and not (status or boundary or slug):
         say(f"{len(runs)} of {record.runs} runs; more with --limit", style="dim")
 
@@ -267,7 +269,10 @@ def _show_end(run: EvalRun) -> None:
     say("")
     print_fields(
         [
-            ("answer", run.answer if isinstance(run.answer, str) else "" if run.answer is None else _json(run.answer)),
+            (
+                "answer",
+                run.answer if isinstance(run.answer, str) else "" if run.answer is None else _json(run.answer),
+            ),
             ("status", run.status),
             ("stopped", run.stop_reason),
             ("reward", "" if run.reward is None else number(run.reward)),

@@ -74,7 +74,9 @@ def run(
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", "-c", min=1, help="Runs at a time.")
     ] = AT_ONCE,
-    slug: Annotated[list[str] | None, typer.Option("--slug", "-s", help="Only this task; may be repeated.")] = None,
+    slug: Annotated[
+        list[str] | None, typer.Option("--slug", "-s", help="Only this task; may be repeated.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Only the first so many tasks.")] = 0,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds of one run up to its answer.")] = 0,
     agent_timeout: Annotated[

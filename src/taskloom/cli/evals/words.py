@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from taskloom.domain.errors import BadInput, NotFound, ServerAway
+from taskloom.domain.errors import BadInput, NotFound, ServerAway, TaskloomError
 
 if TYPE_CHECKING:
     from taskloom.evals.limits import Limits
     from taskloom.evals.taskset import Taskset
 
-AGENTS = ("openai", "openai-responses", "anthropic", "gemini")
-EXPECTED_AGENT = f"one of {', '.join(AGENTS)}, scripted:ANSWER, replay:JOB, or FILE.py:ATTRIBUTE"
+EXPECTED_AGENT = (
+    "openai, openai-responses, anthropic or gemini (with --model), scripted:ANSWER, replay:JOB, FILE.py:NAME"
+)
 EXPECTED_RUNTIME = "local, local:PATH, docker:IMAGE, tcp://HOST:PORT, hosted[:QUEUE] or leased[:QUEUE]"
 
 
@@ -66,7 +67,7 @@ def load_taskset(wish: Wish) -> Taskset:
         unknown = [slug for slug in wish.slugs if slug not in taskset]
         if unknown:
             try:
-                _ = taskset[unknown[0]]
+                taskset[unknown[0]]
             except KeyError as error:
                 raise NotFound(str(error.args[0])) from None
         taskset = taskset.filter(wish.slugs)
@@ -103,37 +104,19 @@ def _where(error: BaseException) -> str:
     return f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
 
 
-def agent_spec(words: str, model: str) -> dict[str, Any]:
-    """The spec of an agent that `--agent` and `--model` name."""
+def make_agent(words: str, model: str) -> Any:
+    """The agent that `--agent` and `--model` name; BadInput for one that cannot be made."""
+    from taskloom.evals.agents import parse_agent
+
     if not words:
         raise BadInput(f"an agent is needed: --agent with {EXPECTED_AGENT}")
-    kind, _, rest = words.partition(":")
-    if words in AGENTS:
-        if not model:
-            raise BadInput(f"agent {words!r} needs a --model")
-        return {"type": words, "config": {"model": model}}
-    if kind == "scripted":
-        return {"type": "scripted", "config": {"answer": rest}}
-    if kind == "replay" and rest:
-        return {"type": "replay", "config": {"job": rest}}
-    path, _, attribute = words.rpartition(":")
-    if path.endswith(".py") and attribute.isidentifier():
-        if not Path(path).is_file():
-            raise NotFound(f"agent {words!r}: there is no file {path}")
-        return {"type": "python", "config": {"path": path, "attribute": attribute}}
-    raise BadInput(f"agent {words!r}: expected {EXPECTED_AGENT}")
-
-
-def make_agent(words: str, model: str) -> Any:
-    """The agent; BadInput for one that cannot be made."""
-    from taskloom.evals.agents import make_agent as make
-
-    spec = agent_spec(words, model)
     folder = str(Path.cwd())
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # an agent's file may import what stands beside it, as a script's does
+        sys.path.insert(0, folder)  # an agent's module may import what stands beside it, as a script's does
     try:
-        return make(spec)
+        return parse_agent(words, model or None)
+    except TaskloomError:
+        raise
     except (ValueError, TypeError) as error:
         raise BadInput(f"agent {words!r}: {error}") from None
     except Exception as error:  # code of the user's
