@@ -5,7 +5,8 @@ A first word that is no command of the group is a source, so that `taskloom eval
 
 from __future__ import annotations
 
-import click
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -18,7 +19,7 @@ HELP = frozenset({"--help", "-h"})
 class SourceGroup(TyperGroup):
     """Whatever does not begin with a command begins with what is run."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in HELP:
             args = [RUN, *args]
         return super().parse_args(ctx, args)

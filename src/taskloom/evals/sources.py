@@ -36,13 +36,13 @@ NOT_SOURCES = frozenset({"__init__", "__main__", "setup", "conftest"})
 EXPECTED = 'a task, {"env": name, "id": template, "args": {...}}'
 
 
-def read_rows(path: Path) -> Generator[Task]:
-    """The rows of a file or folder, by its suffix."""
+def read_rows(path: Path, collection: type) -> Generator[Task]:
+    """The rows of a file or folder, by its suffix. collection: the class of tasksets, which Python sources may hold."""
     if not path.exists():
         raise FileNotFoundError(2, "no such file or folder", str(path))
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".py":
-        yield from read_module_rows(path)
+        yield from read_module_rows(path, collection)
     elif suffix == ".jsonl":
         yield from _read_lines(path)
     elif suffix == ".json":
@@ -110,11 +110,11 @@ def _fault(error: ValidationError) -> str:
 # --- Python -----------------------------------------------------------------------------------------------
 
 
-def read_module_rows(path: Path) -> list[Task]:
+def read_module_rows(path: Path, collection: type) -> list[Task]:
     """The public tasks of a Python file, or of all in a folder but those that cannot be imported."""
     path = path.resolve()
     if path.is_file():
-        return _public_rows([(_load(path), path)])
+        return _public_rows([(_load(path), path)], collection)
     loaded: list[tuple[ModuleType, Path]] = []
     refused: list[str] = []
     for file in sorted(path.glob("*.py")):
@@ -124,13 +124,13 @@ def read_module_rows(path: Path) -> list[Task]:
             loaded.append((_load(file), file))
         except ImportError as error:
             refused.append(f"{file.name}: {error}")
-    rows = _public_rows(loaded)
+    rows = _public_rows(loaded, collection)
     if not rows and refused:
         raise ValueError(f"{path}: no task in it; not imported: {'; '.join(refused)}")
     return rows
 
 
-def module_rows(name: str) -> list[Task]:
+def module_rows(name: str, collection: type) -> list[Task]:
     """The public tasks of an importable module."""
     try:
         module = importlib.import_module(name)
@@ -139,7 +139,7 @@ def module_rows(name: str) -> list[Task]:
             raise FileNotFoundError(2, "no such file, folder or module", name) from None
         raise
     file = getattr(module, "__file__", None)
-    return _public_rows([(module, Path(file) if file else None)])
+    return _public_rows([(module, Path(file) if file else None)], collection)
 
 
 def _load(path: Path) -> ModuleType:
@@ -163,15 +163,13 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _public_rows(modules: Iterable[tuple[ModuleType, Path | None]]) -> list[Task]:
+def _public_rows(modules: Iterable[tuple[ModuleType, Path | None]], collection: type) -> list[Task]:
     """Tasks, tasksets, lists and tuples of tasks among the globals, by their names; each task once."""
-    from taskloom.evals.taskset import Taskset
-
     found: dict[int, Task] = {}
     for module, file in modules:
         for name in sorted(vars(module)):
             value = vars(module)[name]
-            if name.startswith("_") or not isinstance(value, Task | Taskset | list | tuple):
+            if name.startswith("_") or not isinstance(value, (Task, collection, list, tuple)):
                 continue
             for row in [value] if isinstance(value, Task) else cast("Iterable[Any]", value):
                 if isinstance(row, Task):

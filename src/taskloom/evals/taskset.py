@@ -78,7 +78,7 @@ class Taskset:
         from taskloom.evals.sources import read_rows
 
         path = Path(path)
-        return cls(name or path.resolve().stem, read_rows(path))
+        return cls(name or path.resolve().stem, read_rows(path, Taskset))
 
     @classmethod
     def from_module(cls, path: str | Path, *, name: str = "") -> Self:
@@ -87,8 +87,8 @@ class Taskset:
 
         place = Path(path)
         if place.exists():
-            return cls(name or place.resolve().stem, read_module_rows(place))
-        return cls(name or str(path).rpartition(".")[2], module_rows(str(path)))
+            return cls(name or place.resolve().stem, read_module_rows(place, Taskset))
+        return cls(name or str(path).rpartition(".")[2], module_rows(str(path), Taskset))
 
     @classmethod
     def from_api(cls, name: str, version: int | None = None) -> Self:
