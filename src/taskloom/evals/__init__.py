@@ -21,6 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
+    from taskloom.evals.agents.anthropic import AnthropicAgent
+    from taskloom.evals.agents.cache import ModelCache
+    from taskloom.evals.agents.contract import Agent
+    from taskloom.evals.agents.gemini import GeminiAgent
+    from taskloom.evals.agents.openai_chat import OpenAIAgent
+    from taskloom.evals.agents.openai_responses import OpenAIResponsesAgent
+    from taskloom.evals.agents.prices import Prices
+    from taskloom.evals.agents.replay import ReplayAgent
+    from taskloom.evals.agents.scripted import ScriptedAgent
     from taskloom.evals.capabilities import Capability
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
@@ -30,13 +39,22 @@ if TYPE_CHECKING:
     from taskloom.evals.trace import Trace
 
 _PLACES = {
+    "Agent": "taskloom.evals.agents.contract",
     "Answer": "taskloom.evals.results",
+    "AnthropicAgent": "taskloom.evals.agents.anthropic",
     "Capability": "taskloom.evals.capabilities",
     "EvaluationResult": "taskloom.evals.results",
+    "GeminiAgent": "taskloom.evals.agents.gemini",
     "Grade": "taskloom.domain.evaluation",
     "Limits": "taskloom.evals.limits",
+    "ModelCache": "taskloom.evals.agents.cache",
+    "OpenAIAgent": "taskloom.evals.agents.openai_chat",
+    "OpenAIResponsesAgent": "taskloom.evals.agents.openai_responses",
+    "Prices": "taskloom.evals.agents.prices",
+    "ReplayAgent": "taskloom.evals.agents.replay",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
+    "ScriptedAgent": "taskloom.evals.agents.scripted",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
@@ -45,13 +63,22 @@ _PLACES = {
 }
 
 __all__ = [
+    "Agent",
     "Answer",
+    "AnthropicAgent",
     "Capability",
     "EvaluationResult",
+    "GeminiAgent",
     "Grade",
     "Limits",
+    "ModelCache",
+    "OpenAIAgent",
+    "OpenAIResponsesAgent",
+    "Prices",
+    "ReplayAgent",
     "Run",
     "Runtime",
+    "ScriptedAgent",
     "Step",
     "SubScore",
     "Task",
