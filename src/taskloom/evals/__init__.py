@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from taskloom.evals.agents.replay import ReplayAgent
     from taskloom.evals.agents.scripted import ScriptedAgent
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.environment.declaration import Environment
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
@@ -43,6 +44,7 @@ _PLACES = {
     "Answer": "taskloom.evals.results",
     "AnthropicAgent": "taskloom.evals.agents.anthropic",
     "Capability": "taskloom.evals.capabilities",
+    "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "GeminiAgent": "taskloom.evals.agents.gemini",
     "Grade": "taskloom.domain.evaluation",
@@ -67,6 +69,7 @@ __all__ = [
     "Answer",
     "AnthropicAgent",
     "Capability",
+    "Environment",
     "EvaluationResult",
     "GeminiAgent",
     "Grade",
