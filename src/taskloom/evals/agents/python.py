@@ -26,15 +26,11 @@ def spec_of_callable(value: Any) -> dict[str, Any]:
     while isinstance(value, functools.partial):
         bound += f"{value.args!r}{sorted(value.keywords.items())!r}"
         value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    named: Any = inspect.unwrap(value) if hasattr(value, "__qualname__") else _type_of(value)
+    named: Any = inspect.unwrap(value) if hasattr(value, "__qualname__") else value.__class__
     module = str(getattr(named, "__module__", "") or "builtins")
     file = _file_of(named)
     config = {"path": file or module, "attribute": str(named.__qualname__), "digest": _digest(named, bound)}
     return {"type": "python", "config": config}
-
-
-def _type_of(value: Any) -> Any:
-    return type(value)
 
 
 def load_callable(config: dict[str, Any]) -> Any:
