@@ -66,7 +66,7 @@ class ToolServer:
             return "a" * 100_000 + "z" * 100_000
 
     async def _websocket(self, socket: Any) -> None:
-        from mcp.server.websocket import websocket_server
+        from mcp.server.websocket import websocket_server  # the package is about to drop it, and says so
 
         server = self.mcp._mcp_server
         async with websocket_server(socket.scope, socket.receive, socket.send) as (read, write):

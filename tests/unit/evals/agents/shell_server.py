@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def keys() -> list[asyncssh.SSHKey]:
     return _KEYS
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def serve_shell(folder: Path, **params: Any) -> AsyncGenerator[Capability]:
     """The capability that leads to it; `params` over its own."""
     server_key, agent_key, _ = keys()
@@ -39,16 +39,14 @@ async def serve_shell(folder: Path, **params: Any) -> AsyncGenerator[Capability]
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+        assert child.stdout is not None and child.stderr is not None
         try:
-            await process.redirect(stdout=child.stdout, stderr=child.stderr)
+            await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
             process.exit(await child.wait())
-        except asyncssh.TerminalSizeChanged:
-            raise
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
-            process.exit(137)
-            raise
 
     class Files(asyncssh.SFTPServer):
         def __init__(self, channel: asyncssh.SSHServerChannel) -> None:
@@ -75,3 +73,9 @@ async def serve_shell(folder: Path, **params: Any) -> AsyncGenerator[Capability]
     finally:
         server.close()
         await server.wait_closed()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
+    while piece := await source.read(65536):
+        sink.write(piece)
+        await sink.drain()
