@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
 from taskloom.evals.runtimes.output import Tail
 from taskloom.providers.local import readable
+from taskloom.providers.supervisor import descendants, kill_all
 
 START_SECONDS = 120.0  # that an environment may take until it serves; loading its source included
 GRACE_SECONDS = 10.0  # that its orderly end may take
@@ -69,11 +71,11 @@ class Parent:
         return not self._lost and all(_state(path) == (changed, size) for path, changed, size in self._files)
 
     @asynccontextmanager
-    async def child(self, name: str, limit: float = START_SECONDS) -> AsyncGenerator[Child]:
+    async def child(self, name: str) -> AsyncGenerator[Child]:
         """A fork that serves the environment of that name. EnvironmentFailure when it cannot, by its own words."""
         child, report = await self._fork(name)
         try:
-            await self._until_served(child, report, limit)
+            await self._until_served(child, report)
             yield child
         finally:
             await self._end(child)
@@ -108,27 +110,25 @@ class Parent:
         self._children[child.number] = child
         return child, report
 
-    async def _until_served(self, child: Child, report: int, limit: float) -> None:
+    async def _until_served(self, child: Child, report: int) -> None:
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(START_SECONDS):
                 told = await _read_report(report)
-                if "port" not in told:
-                    end = await asyncio.shield(child.ended)
+                end = None if "port" in told else await asyncio.shield(child.ended)
         except TimeoutError:
-            raise EnvironmentFailure(with_lines(f"it did not serve within {limit:g} s", child.output)) from None
+            raise EnvironmentFailure(
+                with_lines(f"it did not serve within {START_SECONDS:g} s", child.output)
+            ) from None
         finally:
             os.close(report)
-        if "port" in told:
+        if end is None:
             child.port = int(told["port"])
-        elif "lost" in told:
-            raise InfrastructureFailure(str(told["lost"]))
-        elif "error" in told:
-            raise EnvironmentFailure(with_lines(str(told["error"]), child.output))
-        elif end.lost:
-            raise InfrastructureFailure(f"the environment's process {end}")
-        else:
-            child.output.close()
-            raise EnvironmentFailure(with_lines(f"its process {end} before it served", child.output))
+            return
+        child.output.close()  # with what it wrote last
+        if "lost" in told or end.lost:
+            raise InfrastructureFailure(str(told.get("lost", f"the environment's process {end}")))
+        text = str(told.get("error", f"its process {end} before it served"))
+        raise EnvironmentFailure(with_lines(text, child.output))
 
     async def _end(self, child: Child) -> None:
         """Returns when nothing of it is left. Cancelled, the parent process goes on with it."""
@@ -223,7 +223,7 @@ async def _first_word(line: socket.socket, process: subprocess.Popen[bytes], tai
         async with asyncio.timeout(START_SECONDS):
             data = await loop.sock_recv(line, MESSAGE)
     except TimeoutError:
-        process.kill()
+        _kill_tree(process)
         raise EnvironmentFailure(with_lines(f"its source did not load within {START_SECONDS:g} s", tail)) from None
     except OSError:
         data = b""
@@ -240,15 +240,21 @@ async def _first_word(line: socket.socket, process: subprocess.Popen[bytes], tai
 
 async def _until_gone(process: subprocess.Popen[bytes]) -> None:
     """It ends by itself when nobody holds its line; what it is given here bounds that."""
+    if process.returncode is not None:
+        return
     descriptor = os.pidfd_open(process.pid)
     try:
         async with asyncio.timeout(GRACE_SECONDS):
             await readable(descriptor)
     except TimeoutError:
-        process.kill()
+        _kill_tree(process)
     finally:
         os.close(descriptor)
         process.wait()
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    kill_all([*descendants(process.pid), process.pid], signal.SIGKILL)
 
 
 async def _read_report(report: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Hashable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,7 +23,9 @@ class Kept(Generic[V]):
 
     def __init__(self, idle: float, usable: Callable[[V], bool] = lambda _: True) -> None:
         self._idle, self._usable = idle, usable
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Holding[V]]] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Holding[V]]] = (
+            WeakKeyDictionary()
+        )
 
     @asynccontextmanager
     async def lease(self, key: Hashable, opener: Opener[V]) -> AsyncGenerator[V]:
@@ -35,10 +37,8 @@ class Kept(Generic[V]):
             holding = None
         if holding is None:
             holding = held[key] = _Holding(opener)
-        with holding:
+        with holding.use(self._idle):
             yield await asyncio.shield(holding.opened)
-        if not holding.users:
-            holding.retire_in(self._idle)
 
 
 class _Holding(Generic[V]):
@@ -52,16 +52,22 @@ class _Holding(Generic[V]):
         self._timer: asyncio.TimerHandle | None = None
         self._keeper = asyncio.create_task(self._keep(opener))
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def use(self, idle: float) -> Generator[None]:
+        """One more user; after the last one it stays for `idle` seconds."""
         self.users += 1
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def __exit__(self, *_: object) -> None:
-        self.users -= 1
-        if self._retired and not self.users:
-            self._leave.set()
+        try:
+            yield
+        finally:
+            self.users -= 1
+            if not self.users:
+                if self._retired:
+                    self._leave.set()
+                else:
+                    self._timer = asyncio.get_running_loop().call_later(idle, self.retire)
 
     def is_good(self, usable: Callable[[V], bool]) -> bool:
         if self._retired or self._keeper.done():
@@ -73,10 +79,6 @@ class _Holding(Generic[V]):
         self._retired = True
         if not self.users:
             self._leave.set()
-
-    def retire_in(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.retire)
 
     async def _keep(self, opener: Opener[V]) -> None:
         try:

@@ -9,6 +9,7 @@ in the source's folder and is ended with everything that it started.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from taskloom.evals.runtimes.kept import Kept
 from taskloom.evals.task import Task
 
 IDLE_SECONDS = 30.0  # that a parent process stays without a run
+NEWS_SECONDS = 0.5  # that the end of a process may take to be known after its line broke
 log = logging.getLogger("taskloom.evals")
 
 _parents = Kept[Parent](IDLE_SECONDS, Parent.is_fresh)
@@ -53,12 +55,15 @@ class LocalRuntime:
         """Serve the row's environment. EnvironmentFailure when its source fails, with its last lines of output."""
         name = self.env or task.env
         preload = self.preload and str(self.path) not in _busy
-        async with _parents.lease((self.path, preload), lambda: self._parent(preload=preload)) as parent:
-            async with parent.child(name) as child:
-                try:
-                    yield Runtime(f"tcp://127.0.0.1:{child.port}", origin=str(self.path))
-                except ChannelLost as error:
-                    raise _with_end(error, child) from None
+        key = (self.path, preload)
+        async with (
+            _parents.lease(key, lambda: self._parent(preload=preload)) as parent,
+            parent.child(name) as child,
+        ):
+            try:
+                yield Runtime(f"tcp://127.0.0.1:{child.port}", origin=str(self.path))
+            except ChannelLost as error:
+                raise await _with_end(error, child) from None
 
     @asynccontextmanager
     async def _parent(self, *, preload: bool) -> AsyncGenerator[Parent]:
@@ -73,8 +78,9 @@ class LocalRuntime:
             yield parent
 
 
-def _with_end(error: ChannelLost, child: Child) -> ChannelLost:
-    """A line that broke because its process ended says so."""
+async def _with_end(error: ChannelLost, child: Child) -> ChannelLost:
+    """A line that broke because its process ended says so; the news of that may be a moment behind."""
+    await asyncio.wait([child.ended], timeout=NEWS_SECONDS)
     if not child.ended.done():
         return error
     child.output.close()

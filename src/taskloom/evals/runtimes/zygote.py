@@ -32,7 +32,13 @@ from typing import Any
 from taskloom.evals.environment.declaration import Environment
 from taskloom.evals.environment.loading import load_environments
 from taskloom.evals.runtimes.child import explain, serve_run
-from taskloom.providers.supervisor import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, kill_all
+from taskloom.providers.supervisor import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    descendants,
+    kill_all,
+    pass_over,
+)
 
 MESSAGE = 2**17  # bytes of one message on the socket
 WATCHED = 500  # files of the source whose changes are noticed
@@ -62,7 +68,7 @@ class Zygote:
         self._leaving: list[Run] = []  # ended, but perhaps not what they left behind
         self._owned = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, pass_over)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def run(self) -> None:
