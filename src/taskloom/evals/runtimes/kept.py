@@ -19,9 +19,11 @@ log = logging.getLogger("taskloom.evals")
 
 
 class Kept(Generic[V]):
-    """`idle`: seconds that a value stays when nobody uses it. usable: whether the next who asks may have it."""
+    """`idle`: seconds that a value stays when nobody uses it; None: until `close`. usable: whether the next who asks
+    may have it.
+    """
 
-    def __init__(self, idle: float, usable: Callable[[V], bool] = lambda _: True) -> None:
+    def __init__(self, idle: float | None, usable: Callable[[V], bool] = lambda _: True) -> None:
         self._idle, self._usable = idle, usable
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Holding[V]]] = (
             WeakKeyDictionary()
@@ -40,6 +42,14 @@ class Kept(Generic[V]):
         with holding.use(self._idle):
             yield await asyncio.shield(holding.opened)
 
+    async def close(self) -> None:
+        """Closes what this event loop holds, once its users have gone."""
+        held = self._loops.pop(asyncio.get_running_loop(), {})
+        for holding in held.values():
+            holding.retire()
+        if held:
+            await asyncio.wait([holding.keeper for holding in held.values()])
+
 
 class _Holding(Generic[V]):
     """One value with its keeper."""
@@ -50,11 +60,11 @@ class _Holding(Generic[V]):
         self._leave = asyncio.Event()
         self._retired = False
         self._timer: asyncio.TimerHandle | None = None
-        self._keeper = asyncio.create_task(self._keep(opener))
+        self.keeper = asyncio.create_task(self._keep(opener))
 
     @contextmanager
-    def use(self, idle: float) -> Generator[None]:
-        """One more user; after the last one it stays for `idle` seconds."""
+    def use(self, idle: float | None) -> Generator[None]:
+        """One more user; after the last one it stays for `idle` seconds, or for good."""
         self.users += 1
         if self._timer is not None:
             self._timer.cancel()
@@ -66,11 +76,11 @@ class _Holding(Generic[V]):
             if not self.users:
                 if self._retired:
                     self._leave.set()
-                else:
+                elif idle is not None:
                     self._timer = asyncio.get_running_loop().call_later(idle, self.retire)
 
     def is_good(self, usable: Callable[[V], bool]) -> bool:
-        if self._retired or self._keeper.done():
+        if self._retired or self.keeper.done():
             return False
         return not self.opened.done() or usable(self.opened.result())
 
