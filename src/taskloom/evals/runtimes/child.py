@@ -16,14 +16,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from taskloom.domain.errors import TaskloomError
+from taskloom.evals.environment.declaration import Environment
 from taskloom.evals.environment.loading import load_environment
 from taskloom.evals.serving.process import serve
 
 MOST_TOLD = 2000  # characters of an error
 
 
-def serve_run(path: Path, name: str, environment: Any, report: int, output: int, *, fresh: bool) -> None:
-    """Serve, returns when it is over; SystemExit when it could not begin. fresh: the source is loaded here."""
+def serve_run(path: Path, name: str, environment: Environment | None, report: int, output: int) -> None:
+    """Serve, returns when it is over; SystemExit when it could not begin. environment None: load it here."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
@@ -48,8 +50,7 @@ def serve_run(path: Path, name: str, environment: Any, report: int, output: int,
         traceback.print_exc()
         raise SystemExit(1) from None
     finally:
-        if fresh:
-            atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()
         sys.stderr.flush()
 
@@ -74,9 +75,9 @@ def explain(error: BaseException, folder: Path) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(folder) and "site-packages" not in frame.filename
     ]
+    if isinstance(error, TaskloomError):  # loading a source says where
+        return error.message[:MOST_TOLD]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:
-        text = f"{Path(error.filename).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    elif own:
-        text = f"{Path(own[-1].filename).name}, line {own[-1].lineno}: {text}"
+    if own:
+        text = f"{own[-1].filename} line {own[-1].lineno}: {text}"
     return text[:MOST_TOLD]

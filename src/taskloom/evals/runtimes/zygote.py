@@ -1,15 +1,15 @@
 """The pre-forked parent: a process that has loaded a source, and forks one child for each run that serves it.
 
-    python -m taskloom.evals.runtimes.zygote DESCRIPTOR PATH NAME PRELOAD
+    python -m taskloom.evals.runtimes.zygote DESCRIPTOR PATH [preload]
 
 It talks to its owner over a socket of messages, each a JSON object: it says `ready` (with the files that it loaded, and
 whether the source has to be loaded in every child because it started threads or processes) or `failed`; hears
 `start` with two descriptors, of the child's report and of its output, and `stop`; says `ended`. When the socket closes,
 the owner is gone: everything ends.
 
-Every child is the subreaper of what it starts, and this process is the children's: whatever is given to it that is no
-child of its own making was left behind by a run that ended, and is killed. It does not thread, and
-loads nothing after its first fork. What a child does stands in `child`; who owns it: `local`.
+Every child is the subreaper of what it starts, and ends all of it before it ends itself. Of a child that could not, what
+it left is given to this process, which is the children's subreaper: whatever it has that it did not fork was left
+behind by such a one, and is killed. It does not thread, and loads nothing after its first fork. What a child does stands in `child`; who owns it: `local`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from taskloom.evals.environment.declaration import Environment
+from taskloom.evals.environment.loading import load_environments
 from taskloom.evals.runtimes.child import explain, serve_run
-from taskloom.providers.supervisor import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, kill_all
+from taskloom.providers.supervisor import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    descendants,
+    kill_all,
+    pass_over,
+)
 
 MESSAGE = 2**17  # bytes of one message on the socket
 WATCHED = 500  # files of the source whose changes are noticed
 LAST_GRACE = 2.0  # seconds that children get when the owner is gone
 KILL_AGAIN = 0.05
+CLEAN = 79  # exit code of a child that served to its end and left nothing behind
 SWEEP_SECONDS = 10.0  # after which a process that does not die of SIGKILL is no longer waited for
 
 now = time.monotonic
@@ -59,7 +68,7 @@ class Zygote:
         self._leaving: list[Run] = []  # ended, but perhaps not what they left behind
         self._owned = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, pass_over)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def run(self) -> None:
@@ -131,7 +140,8 @@ class Zygote:
             os.close(self._wake)
             os.close(self._waker)
             self._make(name, report, output)
-            status = 0
+            end_own_children()
+            status = CLEAN
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 1
         finally:
@@ -162,7 +172,10 @@ class Zygote:
             run = self._runs.pop(pid, None)
             if run is not None:
                 run.status, run.gone = status, now()
-                self._leaving.append(run)
+                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == CLEAN:
+                    self._tell_end(run, {"code": 0})
+                else:
+                    self._leaving.append(run)
 
     def _sweep(self) -> None:
         """Kills what ended runs left behind; tells of them when nothing of them is there any more."""
@@ -174,18 +187,36 @@ class Zygote:
             self._leaving.remove(run)
             status = run.status or 0
             how = {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"code": os.WEXITSTATUS(status)}
-            if self._owned:
-                tell(self._owner, {"ended": run.number, **how})
+            self._tell_end(run, how)
+
+    def _tell_end(self, run: Run, how: dict[str, int]) -> None:
+        if self._owned:
+            tell(self._owner, {"ended": run.number, **how})
 
 
 def children() -> list[int]:
-    """The processes whose parent is this one."""
-    pid = os.getpid()
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:  # a kernel without that file: grandchildren are not told apart, and go too
-        return []
+    """The processes whose parent is this one; not those that ended and wait to be reaped."""
+    own = str(os.getpid()).encode()
+    found: list[int] = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+                if fields[1] == own and fields[0] != b"Z":
+                    found.append(int(name))
+    return found
+
+
+def end_own_children() -> None:
+    """Everything that descends from this process, which is its subreaper. Costs one call when there is nothing."""
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        kill_all(descendants(os.getpid()), signal.SIGKILL)
+        time.sleep(KILL_AGAIN / 10)
 
 
 def prctl(option: int, value: int) -> None:
@@ -215,16 +246,14 @@ def loaded_files(folder: Path, source: Path) -> list[tuple[str, int, int]]:
 def main() -> None:
     owner = socket.socket(fileno=int(sys.argv[1]))
     owner.set_inheritable(False)
-    path, name, preload = Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "preload"
+    path, preload = Path(sys.argv[2]), sys.argv[3] == "preload"
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     folder = path if path.is_dir() else path.parent
-    environments: dict[str, Any] = {}
+    loaded: list[Environment] = []
     told: dict[str, Any] = {"ready": [], "busy": ""}
     try:
         if preload:
-            from taskloom.evals.environment.loading import load_environment
-
-            environments[name] = load_environment(path, name)
+            loaded += load_environments(path).values()
             threads, started = threading.active_count() - 1, children()
             told["ready"] = loaded_files(folder, path)
             told["busy"] = "threads" if threads else "processes" if started else ""
@@ -239,7 +268,8 @@ def main() -> None:
     gc.freeze()  # collections in children then leave these pages shared
 
     def make(name: str, report: int, output: int) -> None:
-        serve_run(path, name, environments.get(name), report, output, fresh=not preload)
+        chosen = [environment for environment in loaded if environment.name == name]
+        serve_run(path, name, chosen[0] if len(chosen) == 1 else None, report, output)
 
     Zygote(owner, make).run()
 
