@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from tests.unit.evals.channel.peers import Served, served
 
 from taskloom.evals import Environment
-from tests.unit.evals.channel.peers import Served, served
 
 
 class World(Environment):

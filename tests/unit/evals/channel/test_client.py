@@ -7,6 +7,8 @@ import socket
 from typing import Any
 
 import pytest
+from tests.unit.evals.channel.conftest import World
+from tests.unit.evals.channel.peers import HELLO, Script, Scripted, Served, scripted, served, until
 
 from taskloom.evals import Environment, Run, Runtime
 from taskloom.evals.channel import client as client_module
@@ -14,8 +16,6 @@ from taskloom.evals.channel import connection, framing
 from taskloom.evals.channel.client import connect, read_address
 from taskloom.evals.channel.contract import ChannelLost, Refused
 from taskloom.evals.failures import EnvironmentFailure, GraderFailure
-from tests.unit.evals.channel.conftest import World
-from tests.unit.evals.channel.peers import HELLO, Script, Scripted, Served, scripted, served, until
 
 
 @pytest.fixture(autouse=True)
@@ -288,7 +288,7 @@ async def test_what_is_too_long_or_no_json_never_goes_out(house: Served, monkeyp
         with pytest.raises(Refused, match="object is no JSON"):
             await client.grade({"answer": object()})
         monkeypatch.setattr("taskloom.evals.channel.line.MAX_FRAME", 100)
-        with pytest.raises(Refused, match="tasks.grade has 1.. bytes: a frame may have 100"):
+        with pytest.raises(Refused, match=r"tasks.grade has 1.. bytes: a frame may have 100"):
             await client.grade("x" * 100)
         monkeypatch.undo()
         assert (await client.grade("3"))["score"] == 1.0

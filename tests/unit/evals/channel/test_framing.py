@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ from taskloom.evals.encoding import encode
 def test_lines_are_the_same_however_the_bytes_are_cut(data: bytes, cuts: list[int]) -> None:
     buffer = LineBuffer()
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    lines = [line for begin, end in zip(places, places[1:], strict=False) for line in buffer.feed(data[begin:end])]
-    assert lines + [buffer.rest()] == data.split(b"\n")
+    lines = [line for begin, end in pairwise(places) for line in buffer.feed(data[begin:end])]
+    assert [*lines, buffer.rest()] == data.split(b"\n")
 
 
 def test_a_line_of_exactly_the_limit_passes_and_one_more_byte_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

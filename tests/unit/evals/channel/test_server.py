@@ -6,11 +6,11 @@ import asyncio
 import json
 
 import pytest
+from tests.unit.evals.channel.conftest import World
+from tests.unit.evals.channel.peers import Served, until
 
 from taskloom.evals.channel import connection, framing
 from taskloom.evals.channel.client import connect
-from tests.unit.evals.channel.conftest import World
-from tests.unit.evals.channel.peers import Served, until
 
 
 async def test_hello_tells_session_environment_and_bindings(house: Served) -> None:
@@ -239,7 +239,7 @@ async def test_a_failing_grade_says_why_and_ends_the_task(house: Served, world: 
 async def test_a_client_that_does_not_read_is_not_read_from(
     house: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=2**10)
+    _, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=2**10)
     frame = json.dumps({"id": "x" * 1000, "method": "hello"}).encode() + b"\n"
     taken = 0
     try:

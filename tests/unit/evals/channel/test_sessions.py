@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from taskloom.evals.channel import sessions
 from tests.unit.evals.channel.conftest import World
 from tests.unit.evals.channel.peers import RawClient, Served, until
+
+from taskloom.evals.channel import sessions
 
 
 async def park(house: Served, a: int = 1) -> str:

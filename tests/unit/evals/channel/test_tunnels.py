@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from tests.unit.evals.channel.conftest import World
+from tests.unit.evals.channel.peers import Served, until
 
 from taskloom.evals import Capability
 from taskloom.evals.channel.client import connect
-from tests.unit.evals.channel.conftest import World
-from tests.unit.evals.channel.peers import Served, until
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -93,7 +93,7 @@ async def test_a_reference_that_fits_none_or_several_says_what_there_is(house: S
             ValueError, match=r"no capability 'shell'; the environment offers: browser \(cdp/1.3\)"
         ):
             await client.binding("shell")
-        with pytest.raises(ValueError, match="'cdp' is ambiguous: browser .*, second"):
+        with pytest.raises(ValueError, match=r"'cdp' is ambiguous: browser .*, second"):
             await client.binding("cdp")
         assert (await client.binding("second")).name == "second"
 

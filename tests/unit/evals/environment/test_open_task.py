@@ -223,7 +223,7 @@ async def test_arguments_come_as_their_annotations_have_them() -> None:
     env, seen = Environment("env"), list[Any]()
 
     @env.template()
-    async def template(number: int, numbers: list[int], point: Point, free, loose: Any = None, more: "Late" = 0):  # type: ignore[no-untyped-def,name-defined]  # noqa: F821
+    async def template(number: int, numbers: list[int], point: Point, free, loose: Any = None, more: Late = 0):  # type: ignore[no-untyped-def,name-defined]  # noqa: F821
         seen.extend([number, numbers, point, free, loose, more])
         yield "go"
 
@@ -269,7 +269,7 @@ def test_the_manifest_describes_what_it_can() -> None:
     @env.template(input=Point, returns=list[int])
     async def template(
         model_config: int, _under: str, thing: Decimal, odd: asyncio.Lock, default: Any = object(), **more
-    ):  # type: ignore[no-untyped-def]  # noqa: B008, E501
+    ):  # type: ignore[no-untyped-def]
         yield "go"
 
     manifest = template.manifest
