@@ -21,6 +21,7 @@ def seen(our_port: int, hud_python: Path, tmp_path_factory: pytest.TempPathFacto
         capture_output=True,
         text=True,
         timeout=240,
+        check=False,
         env=variables(),
         cwd=tmp_path_factory.mktemp("client"),
     )

@@ -113,6 +113,8 @@ class Client:
     async def cancel(self) -> None:
         """End the task; waits CANCEL_PATIENCE for it. Never raises for a line that is lost."""
         self._suspended = False
+        if await self._line.left():
+            return
         try:
             async with asyncio.timeout(CANCEL_PATIENCE):
                 await self._line.call("tasks.cancel", {})

@@ -76,6 +76,7 @@ class OpenTask:
         except SystemExit as error:
             outcome = RuntimeError(f"the template called for the end of the process (SystemExit: {error})")
         except Exception as error:
+            log.info("template %r failed", self.template.id, exc_info=error)
             outcome = error
         finally:
             await self._close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import logging
 import os
 import sys
 from pathlib import Path
@@ -37,10 +38,19 @@ class Voice:
         os.write(1, lines)
 
 
+def log_to_stderr() -> None:
+    """What authors want to see: the tracebacks of their templates and hooks."""
+    log = logging.getLogger("taskloom.evals")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
 def serve_source(path: Path, name: str, host: str, port: int, *, as_json: bool) -> int:
     """Load and serve; the exit code."""
     folder = path if path.is_dir() else path.parent
     sys.path.insert(0, str(folder.resolve()))  # for what templates import when they run
+    log_to_stderr()
     voice = Voice()
     try:
         environment = load_environment(path, name)

@@ -5,10 +5,11 @@ import json
 import sys
 from urllib.parse import urlsplit
 
-import hud
 from hud.agents.base import Agent
 from hud.clients.client import HudProtocolError
 from hud.eval import Runtime, Task, Taskset
+
+import hud
 
 RUNTIME = Runtime(sys.argv[1])
 
