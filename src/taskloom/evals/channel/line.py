@@ -22,6 +22,8 @@ from taskloom.evals.channel.framing import (
     request_frame,
 )
 
+LEFT = "the line was closed from here"
+
 
 class Line(asyncio.Protocol):
     """`heard`: something came over it. `closed_by_peer`: it was hung up at the other end."""
@@ -53,6 +55,8 @@ class Line(asyncio.Protocol):
         """The result. Refused for an error, ChannelLost for everything that is no answer to it."""
         if self.lost is not None:
             raise self.lost
+        if self._closed:
+            raise ChannelLost(f"the environment at {self._address}: {LEFT}")
         if self._waiting is not None:
             raise RuntimeError(f"{method}: a call of {self._method} is running; calls are serial")
         self._number += 1
@@ -111,7 +115,7 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._closed:
-            self._note("it was closed from here")
+            self._note(LEFT)
             return
         self.closed_by_peer = self.lost is None
         during = f" during {self._method}" if self._waiting is not None else ""
@@ -161,20 +165,28 @@ class Line(asyncio.Protocol):
     def _hang_up(self) -> None:
         self._closed = True
         self.transport.close()
-        self._note("it was closed from here")
+        self._note(LEFT)
+
+    async def left(self) -> bool:
+        """Wait for the end of what `abandon` began; False when it was not called."""
+        if self._leaving is None:
+            return False
+        if self.lost is None:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+        return True
 
     async def close(self) -> None:
         """Hang up; after `abandon` when that is done."""
-        if self._leaving is not None and self.lost is None:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+        await self.left()
         self._hang_up()
 
     def abort(self) -> None:
         """Cut it at once."""
         self._closed = True
         self.transport.abort()
-        self._note("it was closed from here")
+        self._note(LEFT)
 
 
 def _refusal(error: dict[str, Any]) -> Refused:
