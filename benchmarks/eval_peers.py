@@ -23,8 +23,9 @@ ENVIRONMENTS = {"taskloom": HERE / "eval_environment.py", "hud": HERE / "eval_en
 
 async def taskloom(runtime: str, count: int, concurrency: int, address: str) -> dict[str, Any]:
     """Recorded: the job is told as it is on the server, and the time goes on until it has everything."""
-    from taskloom.evals import Runtime, Task, Taskset
     from taskloom.evals.runtimes.local import LocalRuntime
+
+    from taskloom.evals import Runtime, Task, Taskset
 
     async def agent(run: Any) -> None:
         run.trace.content = "yes"
@@ -72,7 +73,7 @@ async def hud(runtime: str, count: int, concurrency: int, address: str) -> dict[
 
 def inspect(count: int, concurrency: int) -> dict[str, Any]:
     """Its own record, a .eval file, is written; the mock model answers."""
-    from inspect_ai import Task, eval  # noqa: A004  # pyright: ignore[reportMissingImports]
+    from inspect_ai import Task, eval  # pyright: ignore[reportMissingImports]
     from inspect_ai.dataset import Sample  # pyright: ignore[reportMissingImports]
     from inspect_ai.model import ModelOutput, ModelUsage, get_model  # pyright: ignore[reportMissingImports]
     from inspect_ai.scorer import match  # pyright: ignore[reportMissingImports]
@@ -103,7 +104,7 @@ def serve(peer: str) -> None:
     """In this very process, so that its end is the server's."""
     file = str(ENVIRONMENTS[peer])
     module = "taskloom.evals.serving" if peer == "taskloom" else "hud.environment.server"
-    os.execv(sys.executable, [sys.executable, "-m", module, file])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", module, file])
 
 
 def stand_in() -> None:
@@ -121,9 +122,9 @@ def stand_in() -> None:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that the class asks for
+        do_GET = do_POST = do_PUT = answer
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             """Nothing: it would be the slowest part."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Yes)

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import HouseProcess
+from tests.evals.evaluations import Folder
 
 from taskloom.domain.status import Status
 from taskloom.domain.task import TaskType
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
-from tests.conftest import HouseProcess
-from tests.evals.evaluations import Folder
 
 pytestmark = pytest.mark.evals
 
