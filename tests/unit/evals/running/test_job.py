@@ -66,6 +66,7 @@ async def test_a_job_is_recorded_on_the_server_and_gone_on_with(
     with pytest.raises(Conflict, match="the taskset is not the one that it was"):
         async with await Job.resume(first.id) as job:
             await Taskset("three", rows(4)).run(count, runtime, job=job)
+    assert house.client.call(op.GET_TASK, task=first.id).status is Status.COMPLETED  # a refusal changes nothing
     with pytest.raises(NotFound):
         await Job.resume("f" * 32)
 
