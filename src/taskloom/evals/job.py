@@ -38,9 +38,10 @@ class Job:
     results        the runs by the slugs of their rows
     """
 
-    def __init__(self, value: EvalJob, recorder: JobRecorder, *, earlier: Earlier | None = None) -> None:
+    def __init__(self, value: EvalJob, recorder: JobRecorder | None, *, earlier: Earlier | None = None) -> None:
         self.value = value
-        self.recorder = recorder
+        self._recorder = recorder
+        self._earlier = earlier
         self.closed = False
         self.resumed = earlier is not None
         self._runs: dict[int, Run] = {}
@@ -76,8 +77,7 @@ class Job:
         from taskloom.evals.resume import read_job
 
         earlier = await asyncio.to_thread(read_job, id, retry_failed)
-        recorder = JobRecorder.open(earlier.job, project=earlier.project, mode="resume")
-        return cls(earlier.job, recorder, earlier=earlier)
+        return cls(earlier.job, None, earlier=earlier)
 
     # --- what it is ---------------------------------------------------------------------------------------
 
@@ -135,6 +135,14 @@ class Job:
 
     # --- for the engine -----------------------------------------------------------------------------------
 
+    @property
+    def recorder(self) -> JobRecorder:
+        """Of a resumed job from its first call on: what is refused before leaves its task as it was."""
+        if self._recorder is None:
+            assert self._earlier is not None, "a new job has its recorder"
+            self._recorder = JobRecorder.open(self._earlier.job, project=self._earlier.project, mode="resume")
+        return self._recorder
+
     def change(self, **changes: Any) -> None:
         """Of its receipt."""
         self.value = msgspec.structs.replace(self.value, **changes)
@@ -184,8 +192,16 @@ class Job:
         if self.closed:
             return
         self.closed = True
-        self.recorder.end(status, reason)
-        await asyncio.to_thread(self.recorder.hand_over, timeout)
+        recorder = self._recorder
+        if recorder is None:
+            return  # nothing was run
+        recorder.flush()
+
+        def finish() -> None:
+            recorder.end(status, reason)
+            recorder.hand_over(timeout)
+
+        await asyncio.to_thread(finish)  # it waits for what is found out of the code, and for the server
 
     async def __aenter__(self) -> Self:
         return self

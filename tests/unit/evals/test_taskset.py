@@ -206,7 +206,7 @@ def test_a_folder_skips_what_cannot_be_imported(tmp_path: Path) -> None:
 
     assert [task.id for task in Taskset.from_file(tmp_path)] == ["one"]
     (tmp_path / "a.py").unlink()
-    with pytest.raises(ValueError, match="not imported: b.py: No module named 'a_package_that_is_not_there'"):
+    with pytest.raises(ValueError, match=r"not imported: b\.py: No module named 'a_package"):
         Taskset.from_file(tmp_path)
 
 
