@@ -13,7 +13,9 @@ class EventsQuery(Request, frozen=True, kw_only=True):
 
 
 class LiveEvent(Answer, frozen=True, kw_only=True):
-    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, samples, queue, worker, project.
+    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, evals, queue, worker, project.
+
+    Of evals, `task` is the job.
 
     It says that something changed, not how: the page asks again for what it shows.
     """
