@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from tests.conftest import House
@@ -21,7 +21,7 @@ class Evaluation(Run):
     def __init__(self, house: House, task: str = "", writer: str = "w1") -> None:
         super().__init__(house.client, task, writer)
 
-    def job(self, **fields: Any) -> Evaluation:
+    def job(self, **fields: Any) -> Self:
         """The task is this job."""
         self.say(JobStored(job=EvalJob(id=self.task, **{"name": "a job", "agent": "one", **fields})))
         return self

@@ -171,7 +171,8 @@ def test_a_reset_task_is_no_job_any_more(any_house: House) -> None:
     run = told.whole(1.0)
     told.end().ship()
     any_house.client.call(op.RESET_TASK, m.MoveRequest(), task=told.task)
-    for call, path in ((op.GET_JOB, {"job": told.task}), (op.GET_RUN, {"run": run.id})):
+    asked: list[tuple[Any, dict[str, str]]] = [(op.GET_JOB, {"job": told.task}), (op.GET_RUN, {"run": run.id})]
+    for call, path in asked:
         with pytest.raises(NotFound):
             any_house.client.call(call, **path)
 
@@ -487,13 +488,14 @@ def test_questions_out_of_bounds_are_refused(any_house: House, operation: Any, q
 def test_a_task_without_a_job_and_an_unknown_run_are_not_found(any_house: House) -> None:
     plain = Evaluation(any_house).open()
     plain.ship()
-    for operation, path in (
+    asked: list[tuple[Any, dict[str, str]]] = [
         (op.GET_JOB, {"job": plain.task}),
         (op.LIST_RUNS, {"job": plain.task}),
         (op.REPORT_JOB, {"job": fresh_id()}),
         (op.GET_RUN, {"run": "nonsense"}),
         (op.GET_STEPS, {"run": fresh_id()}),
-    ):
+    ]
+    for operation, path in asked:
         query = None if operation.query is None else operation.query()
         with pytest.raises(NotFound):
             any_house.client.call(operation, query=query, **path)
