@@ -126,7 +126,7 @@ def _say_done(plan: SyncPlan, done: Pushed, *, prune: bool) -> None:
     if done.taskset is not None:
         say(f"{done.summary()}; version {done.taskset.version} has {done.taskset.rows} rows")
     if plan.remote_only and not prune:
-        hint(f"{len(plan.remote_only)} rows are on the server only and stay there; --prune removes them")
+        hint(f"only on the server, where they stay: {len(plan.remote_only)}; --prune removes them")
 
 
 def _show(plan: SyncPlan) -> None:
