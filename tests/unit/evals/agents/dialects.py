@@ -140,7 +140,9 @@ class Responses:
 
     def images(self, body: dict[str, Any]) -> list[str]:
         found = [part for item in body["input"] for part in item.get("content", [])]
-        found += [part for item in body["input"] if isinstance(item.get("output"), list) for part in item["output"]]
+        found += [
+            part for item in body["input"] if isinstance(item.get("output"), list) for part in item["output"]
+        ]
         return [part["image_url"] for part in found if part["type"] == "input_image"]
 
     def results(self, body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -176,7 +178,10 @@ class Messages:
             "type": "message",
             "role": "assistant",
             "model": "claude-sonnet-4-5-20250929",
-            "content": [{"type": "thinking", "thinking": "I add them.", "signature": "EqQBCgIYAhIM1gbcDa9GJwZA"}, *content],
+            "content": [
+                {"type": "thinking", "thinking": "I add them.", "signature": "EqQBCgIYAhIM1gbcDa9GJwZA"},
+                *content,
+            ],
             "stop_reason": stop,
             "stop_sequence": None,
             "usage": {
@@ -221,7 +226,11 @@ class Messages:
         return body["max_tokens"]
 
     def error(self, message: str) -> dict[str, Any]:
-        return {"type": "error", "error": {"type": "invalid_request_error", "message": message}, "request_id": "req_0"}
+        return {
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": message},
+            "request_id": "req_0",
+        }
 
 
 class Generate:

@@ -98,7 +98,9 @@ async def serve_tools(server: ToolServer, transport: str) -> AsyncGenerator[str]
     while not uvicorn_server.started:
         await asyncio.sleep(0)
         assert not task.done()
-    scheme, path = {"streamable-http": ("http", "/mcp"), "sse": ("http", "/sse"), "websocket": ("ws", "/ws")}[transport]
+    scheme, path = {"streamable-http": ("http", "/mcp"), "sse": ("http", "/sse"), "websocket": ("ws", "/ws")}[
+        transport
+    ]
     try:
         yield f"{scheme}://127.0.0.1:{port}{path}"
     finally:

@@ -77,7 +77,9 @@ async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
     first, second = ("a1", "add", {"a": 40, "b": 1}), ("b2", "add", {"a": 41, "b": 1})
     model.will(dialect.calls(first, text="Let me see."), dialect.calls(second), dialect.says("42"))
     async with serve_tools(tools, "streamable-http") as url:
-        run = await try_it(make(dialect, model), make_environment("Add", Capability.mcp(url=url, auth_token="t0ken")))
+        run = await try_it(
+            make(dialect, model), make_environment("Add", Capability.mcp(url=url, auth_token="t0ken"))
+        )
     assert run.reward == 1.0
     assert "add" in dialect.tools(model.asked[0].body)
     assert dialect.results(model.asked[1].body) == [("a1", "41")]
@@ -92,7 +94,9 @@ async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
 
 
 @each_provider
-async def test_calls_of_one_answer_run_side_by_side(dialect: Dialect, model: ModelServer, tools: ToolServer) -> None:
+async def test_calls_of_one_answer_run_side_by_side(
+    dialect: Dialect, model: ModelServer, tools: ToolServer
+) -> None:
     both = [(name, "meeting", {"name": name}) for name in ("ann", "bob")]
     model.will(dialect.calls(*both), dialect.says("42"))
     async with serve_tools(tools, "streamable-http") as url:
@@ -170,7 +174,9 @@ async def test_a_refusal_is_kept_as_one_and_graded_as_an_answer(dialect: Dialect
 
 
 @each_provider
-async def test_an_answer_without_any_answer_in_it_is_the_models_failure(dialect: Dialect, model: ModelServer) -> None:
+async def test_an_answer_without_any_answer_in_it_is_the_models_failure(
+    dialect: Dialect, model: ModelServer
+) -> None:
     model.will(dialect.empty)
     with pytest.raises(AgentFailure, match="the answer has no"):
         await try_it(make(dialect, model))
@@ -400,7 +406,9 @@ async def test_no_key_is_in_spec_repr_trace_or_cache(dialect: Dialect, model: Mo
 @each_provider
 def test_an_agent_is_made_again_from_its_spec(dialect: Dialect) -> None:
     options = {"system": "s", "temperature": 0.1, "max_steps": 3, "tools": ["shell"], "extra": {"top_p": 0.9}}
-    agent = dialect.agent("some-model", base_url="http://127.0.0.1:1/x", name="mine", trained_by="a" * 32, **options)
+    agent = dialect.agent(
+        "some-model", base_url="http://127.0.0.1:1/x", name="mine", trained_by="a" * 32, **options
+    )
     spec = spec_of(agent)
     again = make_agent(json.loads(json.dumps(spec)))
     assert type(again) is type(agent)

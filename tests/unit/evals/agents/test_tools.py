@@ -216,7 +216,13 @@ async def test_tools_of_one_name_are_told_apart_by_their_capability() -> None:
     def tool(name: str, capability: str) -> Tool:
         return Tool(name, "", {}, capability, call)
 
-    tools = [tool("run", "one"), tool("run", "two"), tool("run", "two"), tool("a.b/c", "one"), tool("x" * 80, "one")]
+    tools = [
+        tool("run", "one"),
+        tool("run", "two"),
+        tool("run", "two"),
+        tool("a.b/c", "one"),
+        tool("x" * 80, "one"),
+    ]
     assert [form.name for form in Toolbox(tools).forms] == ["one_run", "two_run", "two_run_2", "a_b_c", "x" * 64]
 
 
