@@ -12,7 +12,6 @@ import uvicorn
 from mcp.server.fastmcp import Context, FastMCP, Image
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-
 from tests.unit.evals.agents.rooms import PICTURE
 
 

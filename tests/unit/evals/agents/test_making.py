@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.evals.agents.rooms import steps_of, try_it
 
 from taskloom.domain.errors import BadInput
 from taskloom.evals.agents import (
@@ -21,7 +22,6 @@ from taskloom.evals.agents import (
     spec_of,
 )
 from taskloom.evals.failures import AgentFailure
-from tests.unit.evals.agents.rooms import steps_of, try_it
 
 JOB = "0123456789abcdef" * 2
 

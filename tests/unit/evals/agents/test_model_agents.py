@@ -8,16 +8,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-
-from taskloom.domain.evaluation import ToolCall
-from taskloom.evals import Capability, Limits
-from taskloom.evals.agents import make_agent, spec_of
-from taskloom.evals.failures import AgentFailure
 from tests.unit.evals.agents.dialects import DIALECTS, Dialect
 from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
 from tests.unit.evals.agents.model_server import ModelServer, Reply
 from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
 
+from taskloom.domain.evaluation import ToolCall
+from taskloom.evals import Capability, Limits
+from taskloom.evals.agents import make_agent, spec_of
+from taskloom.evals.failures import AgentFailure
+
+pytestmark = pytest.mark.filterwarnings("ignore:The WebSocket server transport is deprecated")
 KEY = "sk-very-secret-0123456789"
 
 each_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: type(one).__name__.lower())
@@ -71,12 +72,12 @@ async def test_a_model_call_is_a_step_with_tokens_cost_and_time(dialect: Dialect
 
 
 @each_provider
-async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
+async def test_tools_are_called_in_two_rounds_and_their_results_go_back_with_what_the_model_said(
     dialect: Dialect, model: ModelServer, tools: ToolServer
 ) -> None:
     first, second = ("a1", "add", {"a": 40, "b": 1}), ("b2", "add", {"a": 41, "b": 1})
     model.will(dialect.calls(first, text="Let me see."), dialect.calls(second), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(
             make(dialect, model), make_environment("Add", Capability.mcp(url=url, auth_token="t0ken"))
         )
@@ -84,6 +85,8 @@ async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
     assert "add" in dialect.tools(model.asked[0].body)
     assert dialect.results(model.asked[1].body) == [("a1", "41")]
     assert dialect.results(model.asked[2].body) == [("a1", "41"), ("b2", "42")]
+    for mark in ("EqQBCgIYAhIM1gbcDa9GJwZA", "CiQB0e2Kb", "rs_67ccd3a9"):  # signatures and ids of thoughts
+        assert (mark in json.dumps(model.asked[1].body)) == (mark in json.dumps(dialect.calls(first)))
     assert tools.calls == [("add", run.trace_id)] * 2
     assert tools.headers["authorization"] == "Bearer t0ken"
     sources = [step.source for step in run.trace.steps]
@@ -99,22 +102,10 @@ async def test_calls_of_one_answer_run_side_by_side(
 ) -> None:
     both = [(name, "meeting", {"name": name}) for name in ("ann", "bob")]
     model.will(dialect.calls(*both), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(dialect, model), make_environment("Meet", Capability.mcp(url=url)))
     assert dialect.results(model.asked[1].body) == [("ann", "ann met"), ("bob", "bob met")]
     assert {step.call.id for step in steps_of(run, "tool")} == {"ann", "bob"}
-
-
-@each_provider
-async def test_what_the_model_said_itself_goes_back_as_it_came(
-    dialect: Dialect, model: ModelServer, tools: ToolServer
-) -> None:
-    model.will(dialect.calls(("a1", "add", {"a": 1, "b": 1})), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
-        await try_it(make(dialect, model), make_environment("Add", Capability.mcp(url=url)))
-    again = json.dumps(model.asked[1].body)
-    for mark in ("EqQBCgIYAhIM1gbcDa9GJwZA", "CiQB0e2Kb", "rs_67ccd3a9"):  # signatures, ids of thoughts
-        assert (mark in again) == (mark in json.dumps(dialect.calls(("a1", "add", {}))))
 
 
 @each_provider
@@ -132,7 +123,7 @@ async def test_images_of_a_prompt_and_of_a_tool_are_shown_to_the_model(
         }
     ]
     model.will(dialect.calls(("p", "picture", {})), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         await try_it(make(dialect, model), make_environment(prompt, Capability.mcp(url=url)))
     given = [f"data:image/png;base64,{PICTURE}", "https://example.org/a.png"]
     assert dialect.images(model.asked[0].body) == given
@@ -231,7 +222,7 @@ async def test_nobody_at_the_address_is_told_so() -> None:
 async def test_arguments_that_are_no_json_are_told_to_the_model(model: ModelServer, tools: ToolServer) -> None:
     chat = DIALECTS[0]
     model.will(chat.calls(("a", "add", '{"a": 1,')), chat.calls(("b", "add", "[1, 2]")), chat.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(chat, model), make_environment("Add", Capability.mcp(url=url)))
     assert run.reward == 1.0
     (_, first), (_, second) = chat.results(model.asked[2].body)
@@ -262,7 +253,7 @@ async def test_calls_without_ids_get_some(model: ModelServer, tools: ToolServer)
     gemini = DIALECTS[3]
     call = gemini.answers([{"functionCall": {"name": "add", "args": {"a": n, "b": 0}}} for n in (1, 2)])
     model.will(call, call, gemini.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(gemini, model), make_environment("Add", Capability.mcp(url=url)))
     ids = [call.id for step in steps_of(run, "agent") for call in step.tool_calls]
     assert len(set(ids)) == 4

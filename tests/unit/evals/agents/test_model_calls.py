@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.evals.agents.dialects import Chat
+from tests.unit.evals.agents.model_server import ModelServer, Reply
+from tests.unit.evals.agents.rooms import steps_of, try_it
 
 from taskloom.domain.evaluation import Usage
 from taskloom.evals.agents import ModelCache, OpenAIAgent
@@ -17,9 +20,6 @@ from taskloom.evals.agents.openai_chat import ChatProtocol
 from taskloom.evals.agents.prices import BUILT_IN, Price, Prices, read_prices
 from taskloom.evals.agents.sending import PAUSE_MOST, RETRY_AFTER_MOST, Sender, read_error, read_retry_after
 from taskloom.evals.failures import AgentFailure
-from tests.unit.evals.agents.dialects import Chat
-from tests.unit.evals.agents.model_server import ModelServer, Reply
-from tests.unit.evals.agents.rooms import steps_of, try_it
 
 CHAT = Chat()
 

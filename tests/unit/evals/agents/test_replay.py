@@ -1,4 +1,4 @@
-"""Replays of recorded runs: from a job in this process, and from a file. From a server: tests/unit/server."""
+"""Replays of recorded runs: from a job in this process, and from a file. From a server: tests/evals."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.unit.evals.agents.rooms import a_run, make_environment, steps_of, try_it
+from tests.unit.evals.agents.shell_server import serve_shell
 
 from taskloom.domain.evaluation import EvalRun, Grade, Step, ToolCall, ToolResult, Usage
 from taskloom.evals import Run
 from taskloom.evals.agents import ReplayAgent, ScriptedAgent
 from taskloom.evals.agents.recorded import RecordedRun
 from taskloom.evals.failures import AgentFailure
-from tests.unit.evals.agents.rooms import a_run, make_environment, steps_of, try_it
-from tests.unit.evals.agents.shell_server import serve_shell
 
 
 @dataclass
@@ -80,7 +80,7 @@ async def test_runs_that_broke_before_their_answer_are_no_tries(tmp_path: Path) 
 async def test_an_agent_that_failed_fails_again_with_its_answer(tmp_path: Path) -> None:
     write(tmp_path / "r.jsonl", recorded("sum", "42", status="error", boundary="agent", error="it broke"))
     async with a_run(make_environment(), slug="sum") as run:
-        with pytest.raises(AgentFailure, match="^it broke$"):
+        with pytest.raises(AgentFailure, match=r"^it broke$"):
             await ReplayAgent(tmp_path / "r.jsonl")(run)
     assert run.reward == 1.0
 
@@ -109,7 +109,7 @@ async def test_recorded_tools_are_shown_or_called_again(tmp_path: Path) -> None:
 
 
 async def test_a_source_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected the id of a job, or a .jsonl file"):
+    with pytest.raises(ValueError, match=r"expected the id of a job, or a .jsonl file"):
         ReplayAgent("job")
     with pytest.raises(AgentFailure, match=r"none.jsonl cannot be read: No such file"):
         await try_it(ReplayAgent(tmp_path / "none.jsonl"))

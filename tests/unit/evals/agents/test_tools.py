@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
+from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
+from tests.unit.evals.agents.shell_server import keys, serve_shell
 
 from taskloom.evals import Capability
 from taskloom.evals.agents import ScriptedAgent
@@ -14,10 +17,6 @@ from taskloom.evals.agents.tools import Tool, Toolbox, open_tools
 from taskloom.evals.agents.tools.shell import Kept
 from taskloom.evals.agents.tools.tool import MAX_BLOCKS, MAX_IMAGE, MAX_TEXT, bound, cut_middle
 from taskloom.evals.failures import AgentFailure, InfrastructureFailure
-from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
-from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
-from tests.unit.evals.agents.shell_server import keys, serve_shell
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:The WebSocket server transport is deprecated")
 
@@ -164,7 +163,9 @@ async def test_a_shell_that_floods_is_cut_in_its_middle(tmp_path: Path) -> None:
 async def test_a_host_with_another_key_is_not_trusted(tmp_path: Path) -> None:
     stranger = keys()[2].export_public_key().decode()
     async with serve_shell(tmp_path, host_pubkey=stranger) as shell, a_run(make_environment("x", shell)) as run:
-        with pytest.raises(InfrastructureFailure, match="capability 'shell': the SSH server cannot be used: .*ey"):
+        with pytest.raises(
+            InfrastructureFailure, match=r"capability 'shell': the SSH server cannot be used: .*ey"
+        ):
             async with open_tools(run):
                 pass
     async with serve_shell(tmp_path, host_pubkey="") as shell, a_run(make_environment("x", shell)) as run:
@@ -177,9 +178,12 @@ async def test_a_client_key_may_stand_in_a_file_and_a_wrong_one_is_refused(tmp_p
     path = tmp_path / "key"
     keys()[1].write_private_key(path)
     files = {"client_key": None, "client_key_path": str(path)}
-    async with serve_shell(tmp_path, **files) as shell, a_run(make_environment("x", shell)) as run:
-        async with open_tools(run) as tools:
-            assert text_of(await tools.call("shell", {"command": "echo yes"})) == "yes\n[exit code 0]"
+    async with (
+        serve_shell(tmp_path, **files) as shell,
+        a_run(make_environment("x", shell)) as run,
+        open_tools(run) as tools,
+    ):
+        assert text_of(await tools.call("shell", {"command": "echo yes"})) == "yes\n[exit code 0]"
     wrong = keys()[2].export_private_key().decode()
     async with serve_shell(tmp_path, client_key=wrong) as shell, a_run(make_environment("x", shell)) as run:
         with pytest.raises(InfrastructureFailure, match="Permission denied"):
