@@ -51,20 +51,23 @@ async def test_tools_of_an_mcp_server_are_listed_and_called(transport: Any) -> N
             assert f"[{200_000 - MAX_TEXT} characters were cut out here]" in flood
 
 
-async def test_an_mcp_server_that_dies_in_a_call_is_the_infrastructures_failure() -> None:
+@pytest.mark.parametrize("transport", ["streamable-http", "sse", "websocket"])
+@pytest.mark.parametrize("during", [True, False], ids=["during", "between"])
+async def test_an_mcp_server_that_dies_is_the_infrastructures_failure(
+    transport: Any, during: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskloom.evals.agents.tools.mcp.PING_EVERY", 0.1)
     server = ToolServer()
-    async with a_run(make_environment()) as plain:
-        pass  # a run of its own, to show that the next one's failure is the server's
-    assert plain.trace.content is None
-    serving = serve_tools(server, "websocket")
+    serving = serve_tools(server, transport)
     url = await serving.__aenter__()
-    async with a_run(make_environment("x", Capability.mcp(url=url))) as run:
+    async with a_run(make_environment("x", Capability.mcp(url=url, transport=transport))) as run:
         with pytest.raises(InfrastructureFailure, match="capability 'tools': the MCP server was lost"):
             async with open_tools(run) as tools:
-                calling = asyncio.create_task(tools.call("forever", {}))
-                await server.entered.wait()
+                calling = asyncio.create_task(tools.call("forever", {})) if during else None
+                if during:
+                    await server.entered.wait()
                 await serving.__aexit__(None, None, None)
-                await calling
+                await (calling or tools.call("add", {"a": 1, "b": 1}))
 
 
 async def test_a_server_that_is_not_there_is_the_infrastructures_failure() -> None:
