@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
 from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
-from tests.unit.evals.agents.shell_server import keys, serve_shell
+from tests.unit.evals.agents.shell_server import CONNECTIONS, keys, serve_shell
 
 from taskloom.evals import Capability
 from taskloom.evals.agents import ScriptedAgent
@@ -163,6 +163,27 @@ async def test_a_shell_that_floods_is_cut_in_its_middle(tmp_path: Path) -> None:
     assert text.startswith("startxxx") and text.endswith("xxxend\n[exit code 0]")
     assert "were cut out here]" in text
     assert len(text) < MAX_TEXT + 200
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("shell", {"command": "echo x"}),
+        ("shell", {"command": "echo $$ > pid; exec sleep 60"}),
+        ("read_file", {"path": "a.txt"}),
+    ],
+)
+async def test_a_shell_that_is_lost_is_the_infrastructures_failure(
+    tool: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    async with serve_shell(tmp_path) as shell, a_run(make_environment("x", shell)) as run:
+        with pytest.raises(InfrastructureFailure, match=r"(shell|files) (is|are) gone: "):
+            async with open_tools(run) as tools:
+                calling = asyncio.create_task(tools.call(tool, arguments))
+                while "sleep" in str(arguments) and not (tmp_path / "pid").exists():
+                    await asyncio.sleep(0.01)
+                CONNECTIONS[-1].abort()
+                await calling
 
 
 async def test_a_host_with_another_key_is_not_trusted(tmp_path: Path) -> None:

@@ -113,6 +113,25 @@ async def test_an_object_is_found_again_by_its_class() -> None:
     assert (await try_it(make_agent(spec))).reward == 1.0
 
 
+def test_an_object_with_a_name_is_found_again_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "class Two:\n    def __init__(self, n):\n        self.n = n\n    async def __call__(self, run):\n        pass\n"
+    digests: list[str] = []
+    for name, number in (("one", 1), ("other", 2)):
+        (tmp_path / f"{name}.py").write_text(f"{code}solver = Two({number})\n")
+        spec = spec_of(parse_agent(f"{name}.py:solver"))
+        assert (spec["config"]["path"], spec["config"]["attribute"]) == (f"{name}.py", "solver")
+        assert make_agent(spec).n == number
+        digests.append(spec["config"]["digest"])
+    assert digests[0] != digests[1]
+
+
+def test_code_of_a_package_is_found_by_its_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert spec_of(json.dumps)["config"]["path"] == "json"
+    assert make_agent(spec_of(json.dumps)) is json.dumps
+
+
 def test_the_digest_follows_the_source(tmp_path: Path) -> None:
     digests: list[str] = []
     for number, body in enumerate(("return 1", "return 2", "return 1")):
@@ -167,6 +186,10 @@ def test_a_provider_is_named_with_its_model() -> None:
     ]:
         agent = parse_agent(text, model)
         assert (type(agent), agent.model) == (kind, "gpt-4.1")
+    sampling = OpenAIAgent(
+        "m", base_url="http://127.0.0.1:1", samples=True, cache="folder", prices={"m": {"input": 1, "output": 2}}
+    )
+    assert spec_of(make_agent(spec_of(sampling))) == spec_of(sampling)
     assert parse_agent("openai:llama3:8b", base_url="http://127.0.0.1:1/v1").model == "llama3:8b"
     assert parse_agent("openai:m", temperature=0.5, system=None).spec()["config"]["temperature"] == 0.5
 

@@ -380,6 +380,17 @@ async def test_a_provider_without_a_key_is_not_called(dialect: Dialect, monkeypa
         await try_it(agent)
 
 
+@pytest.mark.parametrize("key", ["sk-secret\nX: y", "sk-sécret", "sk secret"])
+async def test_a_key_that_cannot_be_a_header_is_refused_without_telling_it(key: str, model: ModelServer) -> None:
+    with pytest.raises(
+        AgentFailure, match=r"^the key for openai \(OPENAI_API_KEY, or api_key=\) is none"
+    ) as refused:
+        await try_it(make(DIALECTS[0], model, api_key=key))
+    assert "secret" not in str(refused.value) and model.asked == []
+    with pytest.raises(ValueError, match=r"headers: X-A: expected plain text"):
+        make(DIALECTS[0], model, headers={"X-A": "a\nb"})
+
+
 @each_provider
 async def test_no_key_is_in_spec_repr_trace_or_cache(dialect: Dialect, model: ModelServer, tmp_path: Any) -> None:
     model.will(dialect.says("42"))
