@@ -108,6 +108,10 @@ def read_prompt(messages: Sequence[dict[str, Any]]) -> tuple[str, list[Item]]:
     system: list[str] = []
     items: list[Item] = []
     for message in messages:
+        if not isinstance(message, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - an environment's own words
+            raise AgentFailure(
+                f"a message of the prompt is {message!r:.80}: expected an object with role and content"
+            )
         role = message.get("role", "user")
         blocks = tuple(read_blocks(message.get("content")))
         if role in {"system", "developer"}:

@@ -133,6 +133,11 @@ class ModelAgent:
             raise ValueError(f"retries {retries}: expected a number from 0 on")
         if isinstance(tools, str):
             raise ValueError(f"tools {tools!r}: expected a list of names")
+        odd = [
+            name for name, value in (headers or {}).items() if not (name + value).isascii() or "\n" in name + value
+        ]
+        if odd:
+            raise ValueError(f"headers: {', '.join(odd)}: expected plain text")
         self.model, self.name, self.trained_by = model, name or self.type, trained_by
         chosen = None if tools is None else tuple(tools)
         self.settings = Settings(system or "", temperature, max_tokens, max_steps or MAX_STEPS, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -121,5 +122,5 @@ def _make(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _plain(error: Exception) -> str:
-    """Without the name of the constructor, which no user wrote."""
-    return str(error).replace("ModelAgent.__init__() ", "").replace("__init__() ", "")
+    """Without the name of a constructor, which no user wrote."""
+    return re.sub(r"\w+\.__init__\(\) ", "", str(error))

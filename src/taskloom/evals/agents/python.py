@@ -18,19 +18,60 @@ from typing import Any
 from taskloom.domain.errors import BadInput
 
 UNNAMED = ("<locals>", "<lambda>")
+LOADED = "taskloom_agent_"  # begins the names of modules that are loaded from files here
 
 
 def spec_of_callable(value: Any) -> dict[str, Any]:
-    """Its file (or module, where there is no file), its name there, and a digest of its source ('' without one)."""
+    """Its file (below this folder: from here; of an installed package: the module), its name there, and a digest of its
+    source ('' where there is none). An object that has a name in its module is told by that, with its file's digest."""
     bound = ""
     while isinstance(value, functools.partial):
         bound += f"{value.args!r}{sorted(value.keywords.items())!r}"
         value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    named: Any = inspect.unwrap(value) if hasattr(value, "__qualname__") else value.__class__
-    module = str(getattr(named, "__module__", "") or "builtins")
-    file = _file_of(named)
-    config = {"path": file or module, "attribute": str(named.__qualname__), "digest": _digest(named, bound)}
-    return {"type": "python", "config": config}
+    if not hasattr(value, "__qualname__"):
+        found = _find_object(value)
+        if found is not None:
+            module, name = found
+            return _tell(_place(module.__name__, module.__file__ or ""), name, _digest_file(module, bound))
+        value = value.__class__
+    named: Any = inspect.unwrap(value)
+    place = _place(str(getattr(named, "__module__", "") or "builtins"), _file_of(named))
+    return _tell(place, str(named.__qualname__), _digest(named, bound))
+
+
+def _tell(path: str, attribute: str, digest: str) -> dict[str, Any]:
+    return {"type": "python", "config": {"path": path, "attribute": attribute, "digest": digest}}
+
+
+def _find_object(value: Any) -> tuple[ModuleType, str] | None:
+    """The module and the name that an object was given where it was made."""
+    names = [value.__class__.__module__, "__main__", *(name for name in sys.modules if name.startswith(LOADED))]
+    for module in (sys.modules.get(name) for name in names):
+        if module is None or not getattr(module, "__file__", None):
+            continue
+        for name, one in vars(module).items():
+            if one is value:
+                return module, name
+    return None
+
+
+def _place(module: str, file: str) -> str:
+    """Where another process finds it, which may stand in another copy of this folder."""
+    if not file:
+        return module
+    path = Path(file).resolve()
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).as_posix()
+    known = sys.modules.get(module)
+    installed = known is not None and known.__spec__ is not None and module != "__main__"
+    return module if installed and not module.startswith(LOADED) else str(path)
+
+
+def _digest_file(module: ModuleType, bound: str) -> str:
+    try:
+        return hashlib.sha256(Path(module.__file__ or "").read_bytes() + bound.encode()).hexdigest()
+    except OSError:
+        return ""
 
 
 def load_callable(config: dict[str, Any]) -> Any:
@@ -70,7 +111,7 @@ def _load(path: str) -> ModuleType:
     file = Path(path).expanduser().resolve()
     if not file.is_file():
         raise BadInput(f"no such file: {path}")
-    name = f"taskloom_agent_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"{LOADED}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

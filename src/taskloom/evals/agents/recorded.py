@@ -45,7 +45,9 @@ class Runs(Protocol):
 
 def said_something(run: EvalRun) -> bool:
     """Runs that broke before the agent was done say nothing of what it would have answered."""
-    return run.status != "running" and run.boundary in {"", "agent", "grader"} and run.status != "cancelled"
+    if run.boundary in {"infrastructure", "environment"} or run.status == "cancelled":
+        return False
+    return run.status != "running" or run.grade is not None
 
 
 class _Loaded:

@@ -35,6 +35,7 @@ RETRY_AFTER_MOST = 120.0  # seconds that a provider may ask us to wait
 MAX_ANSWER = 64 * 2**20  # bytes
 MAX_CONNECTIONS = 256  # of one agent
 MAX_MESSAGE = 1000  # characters of a provider's message that are told
+SHORTEST_KEY = 6  # characters; what is shorter is a placeholder for a server that wants none
 RETRIED = {408, 409, 429}
 HOPELESS = {"insufficient_quota", "billing_hard_limit_reached"}  # 429, and no waiting helps
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -77,7 +78,7 @@ class Sender:
     def find_key(self) -> str:
         """The key that was given, else the environment's; '' where there is none."""
         if self.key is not None:
-            return self.key
+            return self.key.strip()
         return next((key for name in self.protocol.key_variables if (key := os.environ.get(name, "").strip())), "")
 
     @property
@@ -85,10 +86,15 @@ class Sender:
         return self.url == self.protocol.default_url
 
     def check(self) -> None:
-        """AgentFailure when the provider's own address is meant and no key is there."""
-        if self.official and not self.find_key():
-            names = " or ".join(self.protocol.key_variables)
+        """AgentFailure when the provider's own address is meant and no key is there, or one that is no header."""
+        key = self.find_key()
+        names = " or ".join(self.protocol.key_variables)
+        if self.official and not key:
             raise AgentFailure(f"no key for {self.protocol.name}: set {names}, or give api_key=")
+        if not (key.isascii() and (key.isprintable() or not key)) or " " in key:
+            raise AgentFailure(
+                f"the key for {self.protocol.name} ({names}, or api_key=) is none: it has odd characters"
+            )
 
     async def post(self, path: str, body: bytes) -> Received:
         """AgentFailure when no try brought an answer."""
@@ -143,7 +149,7 @@ class Sender:
     def scrub(self, text: str) -> str:
         """A message without the key: some providers repeat it."""
         key = self.find_key()
-        return text.replace(key, "***") if key else text
+        return text.replace(key, "***") if len(key) >= SHORTEST_KEY else text
 
     # --- connections --------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from taskloom.evals.agents import AnthropicAgent, GeminiAgent, OpenAIAgent, OpenAIResponsesAgent
 
@@ -18,7 +18,7 @@ class Chat:
     agent = OpenAIAgent
     base, path, key = "/v1", "/v1/chat/completions", ("authorization", "Bearer ")
     variables = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
-    empty: Any = {"id": "chatcmpl-1", "object": "chat.completion", "choices": []}
+    empty: ClassVar[Any] = {"id": "chatcmpl-1", "object": "chat.completion", "choices": []}
 
     def says(self, text: str | None, *, cut: bool = False, calls: Any = None, **message: Any) -> dict[str, Any]:
         finish = "length" if cut else "tool_calls" if calls else "stop"
@@ -80,7 +80,7 @@ class Responses:
     agent = OpenAIResponsesAgent
     base, path, key = "/v1", "/v1/responses", ("authorization", "Bearer ")
     variables = Chat.variables
-    empty: Any = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+    empty: ClassVar[Any] = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
     cost, model = Chat.cost, Chat.model
     error = Chat.error
 
@@ -140,7 +140,9 @@ class Responses:
 
     def images(self, body: dict[str, Any]) -> list[str]:
         found = [part for item in body["input"] for part in item.get("content", [])]
-        found += [part for item in body["input"] if isinstance(item.get("output"), list) for part in item["output"]]
+        found += [
+            part for item in body["input"] if isinstance(item.get("output"), list) for part in item["output"]
+        ]
         return [part["image_url"] for part in found if part["type"] == "input_image"]
 
     def results(self, body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -166,7 +168,7 @@ class Messages:
     agent = AnthropicAgent
     base, path, key = "", "/v1/messages", ("x-api-key", "")
     variables = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
-    empty: Any = {"id": "msg_1", "type": "message"}
+    empty: ClassVar[Any] = {"id": "msg_1", "type": "message"}
     cost = (500 * 3.0 + 400 * 0.3 + 100 * 3.75 + 100 * 15.0) / 1e6
     model = "claude-sonnet-4-5"
 
@@ -176,7 +178,10 @@ class Messages:
             "type": "message",
             "role": "assistant",
             "model": "claude-sonnet-4-5-20250929",
-            "content": [{"type": "thinking", "thinking": "I add them.", "signature": "EqQBCgIYAhIM1gbcDa9GJwZA"}, *content],
+            "content": [
+                {"type": "thinking", "thinking": "I add them.", "signature": "EqQBCgIYAhIM1gbcDa9GJwZA"},
+                *content,
+            ],
             "stop_reason": stop,
             "stop_sequence": None,
             "usage": {
@@ -221,14 +226,18 @@ class Messages:
         return body["max_tokens"]
 
     def error(self, message: str) -> dict[str, Any]:
-        return {"type": "error", "error": {"type": "invalid_request_error", "message": message}, "request_id": "req_0"}
+        return {
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": message},
+            "request_id": "req_0",
+        }
 
 
 class Generate:
     agent = GeminiAgent
     base, path, key = "", "/v1beta/models/gemini-2.5-pro:generateContent", ("x-goog-api-key", "")
     variables = ("GEMINI_API_KEY", "GEMINI_BASE_URL")
-    empty: Any = {"usageMetadata": {"promptTokenCount": 3}, "modelVersion": "gemini-2.5-pro"}
+    empty: ClassVar[Any] = {"usageMetadata": {"promptTokenCount": 3}, "modelVersion": "gemini-2.5-pro"}
     cost = (600 * 1.25 + 400 * 0.125 + 100 * 10.0) / 1e6
     model = "gemini-2.5-pro"
 

@@ -12,7 +12,6 @@ import uvicorn
 from mcp.server.fastmcp import Context, FastMCP, Image
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-
 from tests.unit.evals.agents.rooms import PICTURE
 
 
@@ -98,7 +97,9 @@ async def serve_tools(server: ToolServer, transport: str) -> AsyncGenerator[str]
     while not uvicorn_server.started:
         await asyncio.sleep(0)
         assert not task.done()
-    scheme, path = {"streamable-http": ("http", "/mcp"), "sse": ("http", "/sse"), "websocket": ("ws", "/ws")}[transport]
+    scheme, path = {"streamable-http": ("http", "/mcp"), "sse": ("http", "/sse"), "websocket": ("ws", "/ws")}[
+        transport
+    ]
     try:
         yield f"{scheme}://127.0.0.1:{port}{path}"
     finally:

@@ -80,7 +80,9 @@ class ModelServer:
             return False
         content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-        start = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        start = (
+            f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        )
         writer.write(f"{start}{extra}\r\n".encode() + content[: len(content) // 2 if reply.cut else None])
         await writer.drain()
         return not reply.cut

@@ -13,7 +13,9 @@ from taskloom.evals.channel.server import ControlServer
 PICTURE = "iVBORw0KGgo="  # what a test takes for an image
 
 
-def make_environment(prompt: Any = "What is 40 + 2?", *capabilities: Capability, expects: str = "42") -> Environment:
+def make_environment(
+    prompt: Any = "What is 40 + 2?", *capabilities: Capability, expects: str = "42"
+) -> Environment:
     env = Environment("arithmetic", capabilities=list(capabilities))
 
     @env.template()

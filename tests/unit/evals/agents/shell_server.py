@@ -14,6 +14,7 @@ import asyncssh
 
 from taskloom.evals import Capability
 
+CONNECTIONS: list[asyncssh.SSHServerConnection] = []  # to be cut by a test
 _KEYS: list[asyncssh.SSHKey] = []  # made once: the server's, the agent's, a stranger's
 
 
@@ -52,8 +53,12 @@ async def serve_shell(folder: Path, **params: Any) -> AsyncGenerator[Capability]
         def __init__(self, channel: asyncssh.SSHServerChannel) -> None:
             super().__init__(channel, chroot=str(folder))
 
+    class Door(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            CONNECTIONS.append(conn)
+
     server = await asyncssh.create_server(
-        asyncssh.SSHServer,
+        Door,
         "127.0.0.1",
         0,
         server_host_keys=[server_key],

@@ -8,16 +8,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-
-from taskloom.domain.evaluation import ToolCall
-from taskloom.evals import Capability, Limits
-from taskloom.evals.agents import make_agent, spec_of
-from taskloom.evals.failures import AgentFailure
 from tests.unit.evals.agents.dialects import DIALECTS, Dialect
 from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
 from tests.unit.evals.agents.model_server import ModelServer, Reply
 from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
 
+from taskloom.domain.evaluation import ToolCall
+from taskloom.evals import Capability, Limits
+from taskloom.evals.agents import make_agent, spec_of
+from taskloom.evals.failures import AgentFailure
+
+pytestmark = pytest.mark.filterwarnings("ignore:The WebSocket server transport is deprecated")
 KEY = "sk-very-secret-0123456789"
 
 each_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: type(one).__name__.lower())
@@ -71,17 +72,21 @@ async def test_a_model_call_is_a_step_with_tokens_cost_and_time(dialect: Dialect
 
 
 @each_provider
-async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
+async def test_tools_are_called_in_two_rounds_and_their_results_go_back_with_what_the_model_said(
     dialect: Dialect, model: ModelServer, tools: ToolServer
 ) -> None:
     first, second = ("a1", "add", {"a": 40, "b": 1}), ("b2", "add", {"a": 41, "b": 1})
     model.will(dialect.calls(first, text="Let me see."), dialect.calls(second), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
-        run = await try_it(make(dialect, model), make_environment("Add", Capability.mcp(url=url, auth_token="t0ken")))
+    async with serve_tools(tools, "websocket") as url:
+        run = await try_it(
+            make(dialect, model), make_environment("Add", Capability.mcp(url=url, auth_token="t0ken"))
+        )
     assert run.reward == 1.0
     assert "add" in dialect.tools(model.asked[0].body)
     assert dialect.results(model.asked[1].body) == [("a1", "41")]
     assert dialect.results(model.asked[2].body) == [("a1", "41"), ("b2", "42")]
+    for mark in ("EqQBCgIYAhIM1gbcDa9GJwZA", "CiQB0e2Kb", "rs_67ccd3a9"):  # signatures and ids of thoughts
+        assert (mark in json.dumps(model.asked[1].body)) == (mark in json.dumps(dialect.calls(first)))
     assert tools.calls == [("add", run.trace_id)] * 2
     assert tools.headers["authorization"] == "Bearer t0ken"
     sources = [step.source for step in run.trace.steps]
@@ -92,25 +97,15 @@ async def test_tools_are_called_in_two_rounds_and_their_results_go_back(
 
 
 @each_provider
-async def test_calls_of_one_answer_run_side_by_side(dialect: Dialect, model: ModelServer, tools: ToolServer) -> None:
+async def test_calls_of_one_answer_run_side_by_side(
+    dialect: Dialect, model: ModelServer, tools: ToolServer
+) -> None:
     both = [(name, "meeting", {"name": name}) for name in ("ann", "bob")]
     model.will(dialect.calls(*both), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(dialect, model), make_environment("Meet", Capability.mcp(url=url)))
     assert dialect.results(model.asked[1].body) == [("ann", "ann met"), ("bob", "bob met")]
     assert {step.call.id for step in steps_of(run, "tool")} == {"ann", "bob"}
-
-
-@each_provider
-async def test_what_the_model_said_itself_goes_back_as_it_came(
-    dialect: Dialect, model: ModelServer, tools: ToolServer
-) -> None:
-    model.will(dialect.calls(("a1", "add", {"a": 1, "b": 1})), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
-        await try_it(make(dialect, model), make_environment("Add", Capability.mcp(url=url)))
-    again = json.dumps(model.asked[1].body)
-    for mark in ("EqQBCgIYAhIM1gbcDa9GJwZA", "CiQB0e2Kb", "rs_67ccd3a9"):  # signatures, ids of thoughts
-        assert (mark in again) == (mark in json.dumps(dialect.calls(("a1", "add", {}))))
 
 
 @each_provider
@@ -128,7 +123,7 @@ async def test_images_of_a_prompt_and_of_a_tool_are_shown_to_the_model(
         }
     ]
     model.will(dialect.calls(("p", "picture", {})), dialect.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         await try_it(make(dialect, model), make_environment(prompt, Capability.mcp(url=url)))
     given = [f"data:image/png;base64,{PICTURE}", "https://example.org/a.png"]
     assert dialect.images(model.asked[0].body) == given
@@ -170,7 +165,9 @@ async def test_a_refusal_is_kept_as_one_and_graded_as_an_answer(dialect: Dialect
 
 
 @each_provider
-async def test_an_answer_without_any_answer_in_it_is_the_models_failure(dialect: Dialect, model: ModelServer) -> None:
+async def test_an_answer_without_any_answer_in_it_is_the_models_failure(
+    dialect: Dialect, model: ModelServer
+) -> None:
     model.will(dialect.empty)
     with pytest.raises(AgentFailure, match="the answer has no"):
         await try_it(make(dialect, model))
@@ -225,7 +222,7 @@ async def test_nobody_at_the_address_is_told_so() -> None:
 async def test_arguments_that_are_no_json_are_told_to_the_model(model: ModelServer, tools: ToolServer) -> None:
     chat = DIALECTS[0]
     model.will(chat.calls(("a", "add", '{"a": 1,')), chat.calls(("b", "add", "[1, 2]")), chat.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(chat, model), make_environment("Add", Capability.mcp(url=url)))
     assert run.reward == 1.0
     (_, first), (_, second) = chat.results(model.asked[2].body)
@@ -256,7 +253,7 @@ async def test_calls_without_ids_get_some(model: ModelServer, tools: ToolServer)
     gemini = DIALECTS[3]
     call = gemini.answers([{"functionCall": {"name": "add", "args": {"a": n, "b": 0}}} for n in (1, 2)])
     model.will(call, call, gemini.says("42"))
-    async with serve_tools(tools, "streamable-http") as url:
+    async with serve_tools(tools, "websocket") as url:
         run = await try_it(make(gemini, model), make_environment("Add", Capability.mcp(url=url)))
     ids = [call.id for step in steps_of(run, "agent") for call in step.tool_calls]
     assert len(set(ids)) == 4
@@ -383,6 +380,17 @@ async def test_a_provider_without_a_key_is_not_called(dialect: Dialect, monkeypa
         await try_it(agent)
 
 
+@pytest.mark.parametrize("key", ["sk-secret\nX: y", "sk-sécret", "sk secret"])
+async def test_a_key_that_cannot_be_a_header_is_refused_without_telling_it(key: str, model: ModelServer) -> None:
+    with pytest.raises(
+        AgentFailure, match=r"^the key for openai \(OPENAI_API_KEY, or api_key=\) is none"
+    ) as refused:
+        await try_it(make(DIALECTS[0], model, api_key=key))
+    assert "secret" not in str(refused.value) and model.asked == []
+    with pytest.raises(ValueError, match=r"headers: X-A: expected plain text"):
+        make(DIALECTS[0], model, headers={"X-A": "a\nb"})
+
+
 @each_provider
 async def test_no_key_is_in_spec_repr_trace_or_cache(dialect: Dialect, model: ModelServer, tmp_path: Any) -> None:
     model.will(dialect.says("42"))
@@ -400,7 +408,9 @@ async def test_no_key_is_in_spec_repr_trace_or_cache(dialect: Dialect, model: Mo
 @each_provider
 def test_an_agent_is_made_again_from_its_spec(dialect: Dialect) -> None:
     options = {"system": "s", "temperature": 0.1, "max_steps": 3, "tools": ["shell"], "extra": {"top_p": 0.9}}
-    agent = dialect.agent("some-model", base_url="http://127.0.0.1:1/x", name="mine", trained_by="a" * 32, **options)
+    agent = dialect.agent(
+        "some-model", base_url="http://127.0.0.1:1/x", name="mine", trained_by="a" * 32, **options
+    )
     spec = spec_of(agent)
     again = make_agent(json.loads(json.dumps(spec)))
     assert type(again) is type(agent)

@@ -7,8 +7,8 @@ calls a tool meanwhile sees an `InfrastructureFailure`. Calls carry the id of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -28,6 +28,9 @@ READ_TIMEOUT = 3600.0  # seconds without anything on an open stream; a call's ow
 ANSWER_TIMEOUT = 30.0  # seconds for what is no tool call
 MAX_TOOLS = 512  # of one server
 CLOSE_PATIENCE = 5.0  # seconds for a farewell
+PING_EVERY = 15.0  # seconds between two signs of life during a call
+SETTLING = 1.0  # seconds that a broken line has to say why
+CLOSED = -32000  # the code of a connection that is closed; servers use it for other things, too
 
 
 @asynccontextmanager
@@ -77,24 +80,45 @@ class _Line:
             await self._over.wait()
 
     async def call(self, name: str, arguments: dict[str, Any], trace_id: str) -> CallToolResult:
-        """Exceptions of the server's are raised as they are."""
+        """Exceptions of the server's are raised as they are; InfrastructureFailure when the line breaks."""
+        import anyio
+        from mcp.shared.exceptions import McpError
+
         session = self._ready.result()
         limit = timedelta(seconds=READ_TIMEOUT)
         meta = {TRACE_ID: trace_id} if trace_id else None
-        result = await self._race(session.call_tool(name, arguments, read_timeout_seconds=limit, meta=meta))
-        if result is None:
-            raise self._lost("was lost")
-        return result
-
-    async def _race(self, work: Coroutine[Any, Any, CallToolResult]) -> CallToolResult | None:
-        """The work's result; None when the line breaks first."""
-        calling = asyncio.create_task(work)
+        calling = asyncio.create_task(session.call_tool(name, arguments, read_timeout_seconds=limit, meta=meta))
         try:
-            await asyncio.wait({calling, self._holder}, return_when=asyncio.FIRST_COMPLETED)
-            return calling.result() if calling.done() else None
+            if await self._wait(session, calling):
+                return calling.result()
+        except McpError as error:
+            if error.error.code != CLOSED or error.error.message != "Connection closed":
+                raise
+            await asyncio.wait({self._holder}, timeout=SETTLING)  # it may say why
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await asyncio.wait({self._holder}, timeout=SETTLING)
         finally:
             calling.cancel()
             await asyncio.wait({calling})
+        raise self._lost("was lost")
+
+    async def _wait(self, session: ClientSession, calling: asyncio.Task[Any]) -> bool:
+        """Until the call ends, or (False) the line breaks. Over HTTP a server that dies meanwhile is noticed only by
+        who speaks to it: so it is greeted now and then, and may be too busy to answer."""
+        greeting: asyncio.Task[Any] | None = None
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    {calling, self._holder}, timeout=PING_EVERY, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    return calling.done()
+                if greeting is None or greeting.done():
+                    greeting = asyncio.create_task(_greet(session))
+        finally:
+            if greeting is not None:
+                greeting.cancel()
+                await asyncio.wait({greeting})
 
     def _lost(self, what: str) -> InfrastructureFailure:
         done = self._holder.done() and not self._holder.cancelled()
@@ -111,6 +135,11 @@ class _Line:
         await asyncio.wait({self._holder}, timeout=CLOSE_PATIENCE)
         if self._holder.done() and not self._holder.cancelled():
             self._holder.exception()  # seen: a broken line was told to whoever used it
+
+
+async def _greet(session: ClientSession) -> None:
+    with suppress(Exception):  # whether the line broke is the holder's to say
+        await session.send_ping()
 
 
 def _connect(capability: Capability) -> AbstractAsyncContextManager[Any]:

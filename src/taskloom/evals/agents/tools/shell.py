@@ -64,7 +64,7 @@ async def _connect(capability: Capability) -> SSHClientConnection:
             login_timeout=LOGIN_TIMEOUT,
             keepalive_interval=KEEPALIVE,
         )
-    except (OSError, asyncssh.Error, asyncssh.KeyImportError) as error:
+    except (OSError, ValueError, asyncssh.Error) as error:
         told = str(error) or type(error).__name__
         raise InfrastructureFailure(
             f"capability {capability.name!r}: the SSH server cannot be used: {told}"
@@ -103,7 +103,7 @@ async def run_command(connection: SSHClientConnection, command: str, seconds: fl
 
     try:
         process = await connection.create_process(command, stdin=asyncssh.DEVNULL, encoding=None)
-    except asyncssh.ChannelOpenError as error:
+    except (asyncssh.Error, OSError) as error:
         raise InfrastructureFailure(f"the shell is gone: {error}") from None
     kept = Kept(), Kept()
     timed_out = False

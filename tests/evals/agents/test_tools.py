@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
+from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
+from tests.unit.evals.agents.shell_server import CONNECTIONS, keys, serve_shell
 
 from taskloom.evals import Capability
 from taskloom.evals.agents import ScriptedAgent
-from taskloom.evals.agents.tools import Tool, Toolbox, open_tools
-from taskloom.evals.agents.tools.shell import Kept
-from taskloom.evals.agents.tools.tool import MAX_BLOCKS, MAX_IMAGE, MAX_TEXT, bound, cut_middle
+from taskloom.evals.agents.tools import open_tools
+from taskloom.evals.agents.tools.tool import MAX_TEXT
 from taskloom.evals.failures import AgentFailure, InfrastructureFailure
-from tests.unit.evals.agents.mcp_server import ToolServer, serve_tools
-from tests.unit.evals.agents.rooms import PICTURE, a_run, make_environment, steps_of, try_it
-from tests.unit.evals.agents.shell_server import keys, serve_shell
 
-
-pytestmark = pytest.mark.filterwarnings("ignore:The WebSocket server transport is deprecated")
+pytestmark = [
+    pytest.mark.evals,
+    pytest.mark.filterwarnings("ignore:The WebSocket server transport is deprecated"),
+]
 
 
 def text_of(result: Any) -> str:
@@ -50,20 +51,23 @@ async def test_tools_of_an_mcp_server_are_listed_and_called(transport: Any) -> N
             assert f"[{200_000 - MAX_TEXT} characters were cut out here]" in flood
 
 
-async def test_an_mcp_server_that_dies_in_a_call_is_the_infrastructures_failure() -> None:
+@pytest.mark.parametrize("transport", ["streamable-http", "sse", "websocket"])
+@pytest.mark.parametrize("during", [True, False], ids=["during", "between"])
+async def test_an_mcp_server_that_dies_is_the_infrastructures_failure(
+    transport: Any, during: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskloom.evals.agents.tools.mcp.PING_EVERY", 0.1)
     server = ToolServer()
-    async with a_run(make_environment()) as plain:
-        pass  # a run of its own, to show that the next one's failure is the server's
-    assert plain.trace.content is None
-    serving = serve_tools(server, "websocket")
+    serving = serve_tools(server, transport)
     url = await serving.__aenter__()
-    async with a_run(make_environment("x", Capability.mcp(url=url))) as run:
+    async with a_run(make_environment("x", Capability.mcp(url=url, transport=transport))) as run:
         with pytest.raises(InfrastructureFailure, match="capability 'tools': the MCP server was lost"):
             async with open_tools(run) as tools:
-                calling = asyncio.create_task(tools.call("forever", {}))
-                await server.entered.wait()
+                calling = asyncio.create_task(tools.call("forever", {})) if during else None
+                if during:
+                    await server.entered.wait()
                 await serving.__aexit__(None, None, None)
-                await calling
+                await (calling or tools.call("add", {"a": 1, "b": 1}))
 
 
 async def test_a_server_that_is_not_there_is_the_infrastructures_failure() -> None:
@@ -161,10 +165,33 @@ async def test_a_shell_that_floods_is_cut_in_its_middle(tmp_path: Path) -> None:
     assert len(text) < MAX_TEXT + 200
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("shell", {"command": "echo x"}),
+        ("shell", {"command": "echo $$ > pid; exec sleep 60"}),
+        ("read_file", {"path": "a.txt"}),
+    ],
+)
+async def test_a_shell_that_is_lost_is_the_infrastructures_failure(
+    tool: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    async with serve_shell(tmp_path) as shell, a_run(make_environment("x", shell)) as run:
+        with pytest.raises(InfrastructureFailure, match=r"(shell|files) (is|are) gone: "):
+            async with open_tools(run) as tools:
+                calling = asyncio.create_task(tools.call(tool, arguments))
+                while "sleep" in str(arguments) and not (tmp_path / "pid").exists():
+                    await asyncio.sleep(0.01)
+                CONNECTIONS[-1].abort()
+                await calling
+
+
 async def test_a_host_with_another_key_is_not_trusted(tmp_path: Path) -> None:
     stranger = keys()[2].export_public_key().decode()
     async with serve_shell(tmp_path, host_pubkey=stranger) as shell, a_run(make_environment("x", shell)) as run:
-        with pytest.raises(InfrastructureFailure, match="capability 'shell': the SSH server cannot be used: .*ey"):
+        with pytest.raises(
+            InfrastructureFailure, match=r"capability 'shell': the SSH server cannot be used: .*ey"
+        ):
             async with open_tools(run):
                 pass
     async with serve_shell(tmp_path, host_pubkey="") as shell, a_run(make_environment("x", shell)) as run:
@@ -177,9 +204,12 @@ async def test_a_client_key_may_stand_in_a_file_and_a_wrong_one_is_refused(tmp_p
     path = tmp_path / "key"
     keys()[1].write_private_key(path)
     files = {"client_key": None, "client_key_path": str(path)}
-    async with serve_shell(tmp_path, **files) as shell, a_run(make_environment("x", shell)) as run:
-        async with open_tools(run) as tools:
-            assert text_of(await tools.call("shell", {"command": "echo yes"})) == "yes\n[exit code 0]"
+    async with (
+        serve_shell(tmp_path, **files) as shell,
+        a_run(make_environment("x", shell)) as run,
+        open_tools(run) as tools,
+    ):
+        assert text_of(await tools.call("shell", {"command": "echo yes"})) == "yes\n[exit code 0]"
     wrong = keys()[2].export_private_key().decode()
     async with serve_shell(tmp_path, client_key=wrong) as shell, a_run(make_environment("x", shell)) as run:
         with pytest.raises(InfrastructureFailure, match="Permission denied"):
@@ -207,38 +237,6 @@ async def test_tools_are_those_of_the_chosen_capabilities(tmp_path: Path) -> Non
                 with pytest.raises(AgentFailure, match=told):
                     async with open_tools(run, [word]):
                         pass
-
-
-async def test_tools_of_one_name_are_told_apart_by_their_capability() -> None:
-    async def call(_: dict[str, Any]) -> Any:
-        raise AssertionError
-
-    def tool(name: str, capability: str) -> Tool:
-        return Tool(name, "", {}, capability, call)
-
-    tools = [tool("run", "one"), tool("run", "two"), tool("run", "two"), tool("a.b/c", "one"), tool("x" * 80, "one")]
-    assert [form.name for form in Toolbox(tools).forms] == ["one_run", "two_run", "two_run_2", "a_b_c", "x" * 64]
-
-
-def test_results_are_bounded_and_say_what_is_missing() -> None:
-    assert cut_middle("abcdef", 4) == "ab\n[2 characters were cut out here]\nef"
-    blocks = [{"type": "image", "data": "x" * (MAX_IMAGE + 1), "mimeType": "image/png"}]
-    assert bound(blocks).content[0]["text"] == f"[image/png of {MAX_IMAGE + 1} characters was left out: too large]"
-    many = bound([{"type": "text", "text": "a"}] * (MAX_BLOCKS + 5))
-    assert many.content[-1]["text"] == "[5 more blocks were left out]"
-    assert len(many.content) == MAX_BLOCKS + 1
-    long = bound([{"type": "text", "text": "a" * MAX_TEXT}, {"type": "text", "text": "b" * 100}])
-    assert "b" not in long.content[1]["text"].replace("[100 characters", "")
-
-
-def test_a_stream_is_kept_at_both_ends() -> None:
-    kept = Kept(8)
-    for piece in (b"abc", b"defgh", b"ijklmnop"):
-        kept.add(piece)
-    assert kept.text() == "abcd\n[8 bytes were cut out here]\nmnop"
-    whole = Kept(8)
-    whole.add(b"abcdefgh")
-    assert whole.text() == "abcdefgh"
 
 
 async def test_recorded_tool_steps_have_the_call_and_its_result(tmp_path: Path) -> None:
