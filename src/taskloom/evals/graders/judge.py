@@ -120,7 +120,7 @@ class LLMJudgeGrader(Grader):
 
     async def _reply(self, prompt: str) -> str:
         try:
-            reply: object = await self.ask(prompt)
+            reply: Any = await self.ask(prompt)
         except GraderFailure:
             raise
         except Exception as error:

@@ -19,7 +19,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 from taskloom.evals.failures import GraderFailure
 from taskloom.evals.results import EvaluationResult, SubScore
@@ -53,17 +53,17 @@ class Grader(ABC):
         return await made(answer)
 
 
-type_of_function = Callable[..., Awaitable[Verdict]]
+Function = Callable[..., Awaitable[Verdict]]
 Scoring = Callable[..., Coroutine[Any, Any, SubScore]]
 
 
 @overload
-def grader(function: type_of_function, /) -> Scoring: ...
+def grader(function: Function, /) -> Scoring: ...
 @overload
-def grader(*, name: str = "", weight: float = 1.0) -> Callable[[type_of_function], Scoring]: ...
+def grader(*, name: str = "", weight: float = 1.0) -> Callable[[Function], Scoring]: ...
 def grader(
-    function: type_of_function | None = None, /, *, name: str = "", weight: float = 1.0
-) -> Scoring | Callable[[type_of_function], Scoring]:
+    function: Function | None = None, /, *, name: str = "", weight: float = 1.0
+) -> Scoring | Callable[[Function], Scoring]:
     """Makes a grader of an async function that gives a verdict; calls may say `name=` and `weight=` of their own.
 
     @grader(weight=0.3)
@@ -77,7 +77,7 @@ def grader(
     return _make_grader(function, name=name, weight=weight)
 
 
-def _make_grader(function: type_of_function, *, name: str, weight: float) -> Scoring:
+def _make_grader(function: Function, *, name: str, weight: float) -> Scoring:
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"@grader on {function!r}: expected an async function")
     usual = name or function.__name__
@@ -94,11 +94,19 @@ def as_subscore(name: str, weight: float, verdict: Any) -> SubScore:
     if isinstance(verdict, SubScore):
         return verdict.model_copy(update={"name": name, "weight": weight})
     info: dict[str, Any] | None = None
-    if isinstance(verdict, tuple) and len(verdict) == 2:  # pyright: ignore[reportUnknownArgumentType]
-        verdict, info = verdict  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(verdict, tuple):
+        verdict, info = _split(name, cast("tuple[Any, ...]", verdict))
     if not isinstance(verdict, int | float) or not 0.0 <= verdict <= 1.0:
         raise GraderFailure(f"the grader {name} gave {verdict!r:.80}: expected a number from 0 to 1")
     return SubScore(name=name, value=float(verdict), weight=weight, info=info)
+
+
+def _split(name: str, verdict: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
+    if len(verdict) != 2 or not isinstance(verdict[1], dict):
+        raise GraderFailure(
+            f"the grader {name} gave {verdict!r:.80}: expected a number, or one with its info as a dict"
+        )
+    return verdict[0], cast("dict[str, Any]", verdict[1])
 
 
 # --- together ---------------------------------------------------------------------------------------------------

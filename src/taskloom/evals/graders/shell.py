@@ -58,43 +58,38 @@ class ShellGrader(Grader):
         self.command, self.cwd, self.env = command, cwd, dict(env or {})
 
     async def score(self, answer: Any) -> tuple[float, dict[str, Any]]:
-        process = await self._start()
-        outputs = [_Output(process.stdout), _Output(process.stderr)]
-        readers = [asyncio.ensure_future(output.read()) for output in outputs]
-        feeding = asyncio.ensure_future(_feed(process.stdin, text_of(answer)))
+        transport, command = await self._start()
         timed_out = False
         try:
-            await asyncio.wait_for(process.wait(), self.timeout)
+            command.feed(transport, text_of(answer))
+            await asyncio.wait_for(command.exited.wait(), self.timeout)
         except TimeoutError:
             timed_out = True
         finally:
-            _kill_group(process.pid)
-            await asyncio.shield(_reap(process, [*readers, feeding]))
-        code = None if timed_out else process.returncode
+            _kill_group(transport.get_pid())
+            await asyncio.shield(command.end(transport))
+        code = None if timed_out else transport.get_returncode()
         info = {
             "command": self.command,
             "exit_code": code,
-            "stdout": outputs[0].text(),
-            "stderr": outputs[1].text(),
+            "stdout": command.outputs[1].text(),
+            "stderr": command.outputs[2].text(),
             "timed_out": timed_out,
         }
         return float(code == 0), info
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> tuple[asyncio.SubprocessTransport, _Command]:
         program = shutil.which(self.shell)
         if program is None:
             raise GraderFailure(f"this machine has no {self.shell} to run the command in")
-        pipe = asyncio.subprocess.PIPE
         try:
-            return await asyncio.create_subprocess_exec(
+            return await asyncio.get_running_loop().subprocess_exec(
+                _Command,
                 program,
                 "-c",
                 self.command,
                 cwd=self.cwd,
                 env={**os.environ, **self.env},
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -107,44 +102,56 @@ class BashGrader(ShellGrader):
     shell = "bash"
 
 
+class _Command(asyncio.SubprocessProtocol):
+    """Its end and its output. A protocol of our own, as `Process.wait` also waits for the pipes, which what the command
+    left behind may hold open."""
+
+    def __init__(self) -> None:
+        self.exited, self.closed = asyncio.Event(), asyncio.Event()
+        self.outputs = {1: _Output(), 2: _Output()}
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.outputs[fd].add(data)
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+
+    def feed(self, transport: asyncio.SubprocessTransport, text: str) -> None:
+        """Give it the text and then the end of the input; a command that does not read it is no error."""
+        stdin = transport.get_pipe_transport(0)
+        if isinstance(stdin, asyncio.WriteTransport):
+            stdin.write(text.encode("utf-8", "surrogatepass"))
+            stdin.close()
+
+    async def end(self, transport: asyncio.SubprocessTransport) -> None:
+        """Once its group is killed: wait for it, read what is left, and leave pipes that others outside the group hold."""
+        await self.exited.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.closed.wait(), DRAIN)
+        transport.close()
+
+
 class _Output:
     """A stream's beginning and end; the middle of a flood is counted and dropped."""
 
-    def __init__(self, stream: asyncio.StreamReader | None) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self._head, self._tail, self._dropped = b"", b"", 0
 
-    async def read(self) -> None:
+    def add(self, data: bytes) -> None:
         half = MOST_OUTPUT // 2
-        while self._stream is not None and (data := await self._stream.read(65536)):
-            room = half - len(self._head)
-            self._head += data[:room] if room > 0 else b""
-            rest = self._tail + (data[room:] if room > 0 else data)
-            self._dropped += max(0, len(rest) - half)
-            self._tail = rest[-half:]
+        room = half - len(self._head)
+        if room > 0:
+            self._head, data = self._head + data[:room], data[room:]
+        tail = self._tail + data
+        self._dropped += max(0, len(tail) - half)
+        self._tail = tail[-half:]
 
     def text(self) -> str:
         gap = f"\n... {self._dropped} bytes left out ...\n" if self._dropped else ""
         return self._head.decode("utf-8", "replace") + gap + self._tail.decode("utf-8", "replace")
-
-
-async def _feed(stdin: asyncio.StreamWriter | None, text: str) -> None:
-    if stdin is None:
-        return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        stdin.write(text.encode("utf-8", "surrogatepass"))
-        await stdin.drain()
-        stdin.close()
-        await stdin.wait_closed()
-
-
-async def _reap(process: asyncio.subprocess.Process, readers: list[asyncio.Task[None]]) -> None:
-    """The process is gone and its pipes are read; one that a process outside the group holds is left after a while."""
-    await process.wait()
-    _, late = await asyncio.wait(readers, timeout=DRAIN)
-    for reader in late:
-        reader.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
 
 
 def _kill_group(pid: int) -> None:

@@ -17,9 +17,11 @@ from typing import Any, cast
 from taskloom.evals.results import Answer
 
 _ARTICLES = frozenset({"a", "an", "the"})
+# A minus between two numbers is no sign. The digits may hold commas: `_read_number` says what they mean.
 _NUMBER = re.compile(
-    r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:[eE][-+]?\d{1,4})?(?P<percent>\s?%)?"
+    r"(?P<sign>(?<![\w.])[-+−])?(?:(?P<whole>\d[\d,]*+)(?P<rest>\.\d+)?|(?P<part>\.\d+))(?P<power>[eE][-+]?\d{1,4})?"
 )
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 LONGEST = 1_000_000  # characters of an answer that are looked at for a number or words
 
 
@@ -115,14 +117,31 @@ def _number_of(answer: Any, *, last: bool) -> float | None:
         return _number_of(cast("Answer[Any]", answer).content, last=last)
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         return _finite(answer)
-    found = [
-        match for match in _NUMBER.finditer(text_of(answer)[:LONGEST]) if any(map(str.isdigit, match.group()))
-    ]
-    if not found:
-        return None
-    match = found[-1 if last else 0]
-    text = match.group().removesuffix(match.group("percent") or "")
-    return _finite(text.replace(",", "").replace("−", "-"))
+    numbers = _NUMBER.finditer(text_of(answer)[:LONGEST])
+    found = next(numbers, None)
+    for one in numbers if last else ():
+        found = one
+    return None if found is None else _read_number(found, last=last)
+
+
+def _read_number(match: re.Match[str], *, last: bool) -> float | None:
+    """Commas that part thousands are none of its value; others part numbers, of which one is meant."""
+    sign, whole, rest, part, power = (
+        match.group(name) or "" for name in ("sign", "whole", "rest", "part", "power")
+    )
+    sign = "-" if sign in ("-", "−") else ""
+    digits = whole.rstrip(",")
+    if digits != whole:  # a comma behind it: what follows is not its fraction
+        rest, power = "", ""
+    if _THOUSANDS.fullmatch(digits):
+        digits = digits.replace(",", "")
+    elif "," in digits:
+        pieces = [piece for piece in digits.split(",") if piece]
+        if last:
+            sign, digits = "", pieces[-1]
+        else:
+            digits, rest, power = pieces[0], "", ""
+    return _finite(f"{sign}{digits}{rest}{part}{power}")
 
 
 def _finite(value: float | str) -> float | None:
