@@ -1,7 +1,7 @@
 """`python -m taskloom.evals.serving PATH [--env NAME] [--host HOST] [--port PORT]`: serve the environment of a source.
 
 Standard output says nothing but the announcement until that is out: what the source prints meanwhile goes to standard
-error. Exit codes: 0 ended by a signal, 1 the source or the port is at fault, 2 wrong usage.
+error. TASKLOOM_SERVE_HOST and TASKLOOM_SERVE_PORT win over the options: a container is told by them where it may listen. Exit codes: 0 ended by a signal, 1 the source or the port is at fault, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from taskloom.domain.errors import TaskloomError
 from taskloom.evals.environment.loading import load_environment
-from taskloom.evals.serving.process import ANNOUNCEMENT, serve
+from taskloom.evals.serving.process import ANNOUNCEMENT, ENV_HOST, ENV_PORT, serve
 
 
 class Voice:
@@ -57,7 +57,10 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     options = parser.parse_args()
-    return serve_source(options.path, options.env, options.host, options.port)
+    host, port = os.environ.get(ENV_HOST) or options.host, os.environ.get(ENV_PORT) or str(options.port)
+    if not port.isdecimal():
+        parser.error(f"{ENV_PORT} is {port!r}: expected a port")
+    return serve_source(options.path, options.env, host, int(port))
 
 
 if __name__ == "__main__":
