@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "init": Entry("init", "init"),
     "validate": Entry("validate", "validate"),
     "task": Entry("task", "app"),
+    "eval": Entry("eval", "app"),
     "model": Entry("model", "app"),
     "queue": Entry("queue", "app"),
     "project": Entry("project", "app"),

@@ -22,26 +22,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.chat import Chat
     from taskloom.evals.environment.declaration import Environment
+    from taskloom.evals.job import Job
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
     from taskloom.evals.runtimes.contract import Runtime
     from taskloom.evals.task import Task
+    from taskloom.evals.taskset import Taskset
     from taskloom.evals.trace import Trace
 
 _PLACES = {
     "Answer": "taskloom.evals.results",
     "Capability": "taskloom.evals.capabilities",
+    "Chat": "taskloom.evals.chat",
     "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
+    "Job": "taskloom.evals.job",
     "Limits": "taskloom.evals.limits",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
+    "Taskset": "taskloom.evals.taskset",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
 }
@@ -49,15 +55,18 @@ _PLACES = {
 __all__ = [
     "Answer",
     "Capability",
+    "Chat",
     "Environment",
     "EvaluationResult",
     "Grade",
+    "Job",
     "Limits",
     "Run",
     "Runtime",
     "Step",
     "SubScore",
     "Task",
+    "Taskset",
     "Trace",
     "Usage",
 ]

@@ -1,0 +1,16 @@
+"""`taskloom eval export, import`: jobs and rows as files of other systems. What they look like stands in `evals.formats`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export() -> None:
+    """x"""
+
+
+def import_() -> None:
+    """x"""
