@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,16 @@ PATHS = [
     str(Path(taskloom.__file__).parents[1]),
     next(path for path in sys.path if path.endswith("site-packages")),
 ]
-LIBRARY = next(Path("/").glob("*lib*/*-linux-gnu/libgcc_s.so.1"), None)  # the image has what Python itself needs
+
+
+def libraries() -> list[str]:
+    """What compiled modules need and an image that has Python may lack."""
+    import msgspec
+    import pydantic_core
+
+    modules = [str(path) for one in (msgspec, pydantic_core) for path in Path(one.__file__).parent.glob("*.so")]
+    told = subprocess.run(["ldd", *modules], capture_output=True, text=True, check=True).stdout
+    return sorted(set(re.findall(r"=> (/\S+)", told)))
 
 
 def podman(*words: str) -> str:
@@ -58,7 +68,7 @@ def build(tmp_path: Path) -> Iterator[Callable[..., DockerRuntime]]:
         export.wait()
         podman("rm", holder)
         made.append(name)
-        paths = [*PATHS, *([str(LIBRARY)] if LIBRARY else [])]
+        paths = [*PATHS, *libraries()]
         seen = [f"--mount=type=bind,source={path},target={path},readonly" for path in paths]
         place = f"--mount=type=bind,source={tmp_path},target={tmp_path}"
         return DockerRuntime(name, run_args=(*seen, place, "--security-opt=label=disable", *run_args))
