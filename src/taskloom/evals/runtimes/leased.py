@@ -14,7 +14,7 @@ import shlex
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskloom.domain.errors import TaskloomError
@@ -43,7 +43,7 @@ class Wish:
 
     setup: str = ""
     image: str = ""
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     secrets: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
 

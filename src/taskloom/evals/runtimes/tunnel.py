@@ -143,7 +143,7 @@ async def _socket(
     except InvalidStatus as refused:
         response = refused.response
         kind = response.headers.get("Content-Type", "")
-        raise read_fault(response.status_code, response.body or b"", kind) from None
+        raise read_fault(response.status_code, bytes(response.body or b""), kind) from None
     except InvalidHandshake as error:
         raise ConnectionError(f"no web socket at {url}: {error}") from None
     try:
