@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "model": Entry("model", "app"),
     "queue": Entry("queue", "app"),
     "project": Entry("project", "app"),
+    "env": Entry("env", "app"),
     "journal": Entry("journal", "app"),
     "key": Entry("key", "app"),
     "secret": Entry("secret", "app"),
