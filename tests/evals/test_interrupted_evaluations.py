@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import HouseProcess
+from tests.evals.evaluations import Folder, interrupt
 
 from taskloom.domain.status import Status
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
-from tests.conftest import HouseProcess
-from tests.evals.evaluations import Folder, interrupt
 
 pytestmark = pytest.mark.evals
 Wait = Callable[[Callable[[], object]], None]

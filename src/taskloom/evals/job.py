@@ -184,8 +184,13 @@ class Job:
         if self.closed:
             return
         self.closed = True
-        self.recorder.end(status, reason)
-        await asyncio.to_thread(self.recorder.hand_over, timeout)
+        self.recorder.flush()
+
+        def finish() -> None:
+            self.recorder.end(status, reason)
+            self.recorder.hand_over(timeout)
+
+        await asyncio.to_thread(finish)  # it waits for what is found out of the code, and for the server
 
     async def __aenter__(self) -> Self:
         return self

@@ -51,7 +51,7 @@ from taskloom.wire.worker_protocol import ENV_LEASE
 if TYPE_CHECKING:
     from taskloom.evals.run import Run
 
-GATHER = 0.1  # seconds in which steps of a run wait for one another
+GATHER = 0.25  # seconds in which steps of a run wait for one another
 TELL_EVERY = 1.0  # seconds between two points of the reward, and two notes of the progress
 SECTION = "Evaluation"  # of the job's parameters
 LOOK_AT_CODE = 5.0  # seconds that closing waits for what is found out of code and packages

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.unit.evals.running.stage import TASK, Journal, environment, served
 
 from taskloom.evals import Runtime
-from tests.unit.evals.running.stage import TASK, Journal, environment, served
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from tests.unit.evals.running.stage import TASK, Journal, environment, repeat, rows, served
 
 from taskloom.domain.evaluation import Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
 from taskloom.evals import rollout as rollout_module
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
-from tests.unit.evals.running.stage import TASK, Journal, environment, repeat, rows, served
 
 
 async def test_runs_stand_in_the_order_of_rows_and_tries_whatever_ends_first(
