@@ -153,10 +153,15 @@ def restored(value: EvalRun) -> Run:
         position=value.position,
         limits=Limits(),
     )
+    restore(run, value)
+    return run
+
+
+def restore(run: Run, value: EvalRun) -> None:
+    """What became of it, as the server has it; not its steps."""
     trace = run.trace
     trace.status, trace.stop_reason, trace.content = value.status, value.stop_reason, value.answer
     trace.usage, trace.extra = value.usage, dict(value.extra)
     run.grade, run.error, run.boundary, run.attempt = value.grade, value.error, value.boundary, value.attempt
     run.agent, run.model, run.runtime = value.agent, value.model, value.runtime or None
     run.started, run.ended = value.started, value.ended
-    return run

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
-from taskloom.evals.runtimes.output import Tail
+from taskloom.evals.runtimes.output import Tail, with_lines
 from taskloom.providers.local import readable
 from taskloom.providers.supervisor import descendants, kill_all
 
@@ -284,8 +284,3 @@ def _state(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def with_lines(text: str, tail: Tail) -> str:
-    lines = tail.lines()
-    return "\n".join([f"{text}; its last lines:", *lines]) if lines else text

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from taskloom.evals.channel.contract import ChannelLost
 from taskloom.evals.runtimes.contract import Runtime
-from taskloom.evals.runtimes.forking import Child, Parent, start_parent, with_lines
+from taskloom.evals.runtimes.forking import Child, Parent, start_parent
 from taskloom.evals.runtimes.kept import Kept
+from taskloom.evals.runtimes.output import with_lines
 from taskloom.evals.task import Task
 
 IDLE_SECONDS = 30.0  # that a parent process stays without a run

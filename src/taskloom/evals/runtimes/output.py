@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 LINES = 50  # of the output, shown with an error
 KEPT = 2**16  # bytes of the output in which they have to lie
@@ -14,11 +15,12 @@ PIECE = 2**16
 
 
 class Tail:
-    """Drains a pipe, whose descriptor it closes at its end."""
+    """Drains a pipe, whose descriptor it closes at its end. heard: called with every piece as it comes."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, heard: Callable[[bytes], None] | None = None) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
+        self._heard = heard
         self._kept = bytearray()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
@@ -44,6 +46,8 @@ class Tail:
             if not data:
                 self._close()
                 return
+            if self._heard is not None:
+                self._heard(data)
             self._kept += data
             del self._kept[:-KEPT]
 
@@ -52,3 +56,8 @@ class Tail:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def with_lines(text: str, tail: Tail) -> str:
+    lines = tail.lines()
+    return "\n".join([f"{text}; its last lines:", *lines]) if lines else text

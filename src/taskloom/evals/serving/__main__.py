@@ -2,7 +2,8 @@
 
 Standard output says nothing but the announcement until that is out (with --json an object on the line behind it): what
 the source prints meanwhile goes to standard error, and so does what people should know. Exit codes: 0 ended by a
-signal, 1 the source or the port is at fault, 2 wrong usage.
+signal, 1 the source or the port is at fault, 2 wrong usage. TASKLOOM_SERVE_HOST and TASKLOOM_SERVE_PORT win over the
+options: by them a container is told where it may listen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from taskloom.domain.errors import TaskloomError
 from taskloom.evals.encoding import encode
 from taskloom.evals.environment.declaration import Environment
 from taskloom.evals.environment.loading import load_environment
-from taskloom.evals.serving.process import ANNOUNCEMENT, serve
+from taskloom.evals.serving.process import ANNOUNCEMENT, ENV_HOST, ENV_PORT, serve
 
 
 class Voice:
@@ -106,7 +107,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--json", action="store_true", help="say more, as a JSON object on the next line")
     options = parser.parse_args()
-    return serve_source(options.path, options.env, options.host, options.port, as_json=options.json)
+    host, port = os.environ.get(ENV_HOST) or options.host, os.environ.get(ENV_PORT) or str(options.port)
+    if not port.isdecimal():
+        parser.error(f"{ENV_PORT} is {port!r}: expected a port")
+    return serve_source(options.path, options.env, host, int(port), as_json=options.json)
 
 
 if __name__ == "__main__":
