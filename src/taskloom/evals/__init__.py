@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.environment.declaration import Environment
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Answer": "taskloom.evals.results",
     "Capability": "taskloom.evals.capabilities",
+    "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
     "Limits": "taskloom.evals.limits",
@@ -47,6 +49,7 @@ _PLACES = {
 __all__ = [
     "Answer",
     "Capability",
+    "Environment",
     "EvaluationResult",
     "Grade",
     "Limits",

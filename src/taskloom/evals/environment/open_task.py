@@ -1,0 +1,116 @@
+"""An eval task that is open: its template has begun, and waits for the answer or works on it.
+
+The generator's whole life is one asyncio task, from the first line to the last `finally`: timeouts, task groups and
+context variables may reach across its yields, and a task that was parked by one connection goes on for another. What
+becomes of prompt and grade is told by callbacks, so that an answer that is there at once costs no other task. ORDER
+start -> grade, with `stop` at any time; the generator is closed and the hooks of `teardown` have run before the grade
+is told, and before `stop` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+from taskloom.evals.environment.template import Template
+from taskloom.evals.environment.yields import NoPrompt, grade_frame, prompt_frame, typed_answer
+
+Told = Callable[[dict[str, Any] | Exception], None]  # a frame, or what the template raised
+log = logging.getLogger("taskloom.evals.environment")
+
+
+class Stopped(Exception):
+    """The task was stopped before it had a prompt or a grade."""
+
+
+class OpenTask:
+    """TypeError at once when the arguments do not bind."""
+
+    __slots__ = ("_answer", "_ending", "_generator", "_told", "_work", "template")
+
+    def __init__(self, template: Template[Any], args: Mapping[str, Any]) -> None:
+        self.template = template
+        self._generator = template.call(args)
+        self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._told: Told | None = None
+        self._ending = False
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self, told: Told, after: OpenTask | None = None) -> None:
+        """Run up to the prompt; first wait until the task that it follows is gone."""
+        self._told = told
+        self._work = asyncio.get_running_loop().create_task(self._live(after))
+        self._work.add_done_callback(self._ended)
+
+    def grade(self, answer: Any, told: Told) -> None:
+        """Send the answer in, wait for the grade and for the end."""
+        self._told = told
+        self._answer.set_result(answer)
+
+    def cancel(self) -> None:
+        """Begin to stop. What closes already is left in peace."""
+        if self._work is not None and not self._ending:
+            self._ending = True
+            self._work.cancel()
+
+    async def stop(self) -> None:
+        """Cut it off wherever it is; returns when it is closed."""
+        self.cancel()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+
+    async def _live(self, after: OpenTask | None) -> None:
+        outcome: dict[str, Any] | Exception = Stopped()
+        try:
+            if after is not None:
+                await after.stop()
+            self._tell(await self._prompt())
+            outcome = await self._grade(await self._answer)
+        except asyncio.CancelledError:
+            pass
+        except SystemExit as error:
+            outcome = RuntimeError(f"the template called for the end of the process (SystemExit: {error})")
+        except Exception as error:
+            outcome = error
+        finally:
+            await self._close()
+            self._tell(outcome)
+
+    async def _prompt(self) -> dict[str, Any]:
+        try:
+            return prompt_frame(await anext(self._generator))
+        except StopAsyncIteration:
+            raise NoPrompt(f"template {self.template.id!r} ended without a prompt: it has to yield one") from None
+
+    async def _grade(self, answer: Any) -> dict[str, Any]:
+        adapter = self.template.answers
+        try:
+            value = await self._generator.asend(answer if adapter is None else typed_answer(adapter, answer))
+        except StopAsyncIteration:
+            return {"score": 0.0}
+        return grade_frame(value)
+
+    async def _close(self) -> None:
+        self._ending = True
+        await _close_generator(self._generator)
+        await self.template.environment.end_task()
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        """Tell those who still wait: it was cut off before its first line, or while it closed."""
+        self._tell(Stopped())
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.error("an eval task of template %r failed", self.template.id, exc_info=error)
+
+    def _tell(self, outcome: dict[str, Any] | Exception) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(outcome)
+
+
+async def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    try:
+        await generator.aclose()
+    except (Exception, SystemExit):
+        log.exception("closing a template failed")
