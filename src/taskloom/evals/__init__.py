@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from taskloom.evals.runtimes.contract import Runtime
     from taskloom.evals.task import Task
     from taskloom.evals.trace import Trace
+    from taskloom.evals.workspace import Mount, Workspace
 
 _PLACES = {
     "Answer": "taskloom.evals.results",
@@ -37,6 +38,7 @@ _PLACES = {
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
     "Limits": "taskloom.evals.limits",
+    "Mount": "taskloom.evals.workspace",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
     "Step": "taskloom.domain.evaluation",
@@ -44,6 +46,7 @@ _PLACES = {
     "Task": "taskloom.evals.task",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
+    "Workspace": "taskloom.evals.workspace",
 }
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "EvaluationResult",
     "Grade",
     "Limits",
+    "Mount",
     "Run",
     "Runtime",
     "Step",
@@ -60,6 +64,7 @@ __all__ = [
     "Task",
     "Trace",
     "Usage",
+    "Workspace",
 ]
 
 

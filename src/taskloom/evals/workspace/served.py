@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,9 +107,11 @@ class Workspace:
         return self._served
 
     async def start(self) -> Capability:
-        """Serve it; RuntimeError when it is served already."""
+        """Serve it; RuntimeError when it is served already, or the extra `evals` is not installed."""
         if self._served is not None:
             raise RuntimeError("the workspace is started already")
+        if find_spec("asyncssh") is None:
+            raise RuntimeError("a workspace needs asyncssh: pip install 'taskloom[evals]'")
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"workspace {self.root}: expected a folder")
         self.root.mkdir(parents=True, exist_ok=True)
