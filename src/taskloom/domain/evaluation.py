@@ -226,6 +226,7 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     counted      runs that say something of the model: graded ones, and those where the agent failed (reward 0)
     excluded     ended runs that do not, by boundary; `cancelled` and `running` beside them
+    failures     runs whose status is `error`, by boundary, whether they count or not
     reward       mean over what counted, the interval clustered by eval task
     reward_all   mean over all ended runs, every failure as 0 (what `Job.reward` tells)
     graded       mean over graded runs alone

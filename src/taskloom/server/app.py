@@ -33,6 +33,8 @@ from taskloom.server.compat.clearml.door import Door
 from taskloom.server.compat.clearml.tokens import Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.db import Database
+from taskloom.server.evals.routes import handlers as eval_handlers
+from taskloom.server.evals.service import EvalService
 from taskloom.server.events import EventBus, Subscription
 from taskloom.server.lineage.routes import handlers as lineage_handlers
 from taskloom.server.lineage.service import LineageService
@@ -93,10 +95,11 @@ class House:
         projects = ProjectService(self.main, bus, clock, settings)
         metrics = MetricsService(self.main, self.telemetry, bus, clock, settings)
         artifacts = ArtifactService(self.main, FileBlobs(settings.folder / "blobs"), bus, clock, settings)
-        tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts)
+        evals = EvalService(self.main, self.telemetry, bus, clock, settings)
+        tasks = TaskService(self.main, bus, clock, settings, projects, metrics, artifacts, evals)
         secrets = SecretService(self.main, clock, projects, Vault(settings.folder / KEYS_FILE))
         queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, secrets)
-        self._services += [artifacts, tasks, queues]
+        self._services += [artifacts, evals, tasks, queues]
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
         self.clearml = Door(rooms, tokens, self._unserved)
@@ -108,6 +111,7 @@ class House:
             artifact_handlers(artifacts),
             task_handlers(tasks),
             lineage_handlers(LineageService(self.main)),
+            eval_handlers(evals),
             queue_handlers(queues),
             secret_handlers(secrets),
         )

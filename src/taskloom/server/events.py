@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 from taskloom.domain.errors import Unavailable
@@ -18,6 +19,7 @@ from taskloom.wire.messages import LiveEvent
 
 MISSED = "missed"
 BACKLOG = 256  # events that wait for a slow watcher
+QUIET = 0.25  # seconds in which growth is told once
 
 
 class Subscription:
@@ -148,3 +150,32 @@ class EventBus:
         self._closed = True
         for watcher in self._watchers:
             watcher.close()
+
+
+class Announcements:
+    """Tells watchers that something of a task grew, at most once per kind in a quarter of a second.
+
+    The first time is told at once, so that what is followed has no delay; what comes within the quarter is told
+    together at its end. Belongs to the event loop.
+    """
+
+    def __init__(self, bus: EventBus, clock: Callable[[], float]) -> None:
+        self._bus, self._clock = bus, clock
+        self._again: dict[tuple[str, str, str], bool] = {}  # in their quarter; True: grew since it began
+
+    def tell(self, kind: str, task_id: str, project: str) -> None:
+        key = (kind, task_id, project)
+        if key in self._again:
+            self._again[key] = True
+            return
+        self._publish(key)
+
+    def _publish(self, key: tuple[str, str, str]) -> None:
+        kind, task_id, project = key
+        self._again[key] = False
+        self._bus.publish(LiveEvent(kind=kind, task=task_id, project=project, time=self._clock()))
+        asyncio.get_running_loop().call_later(QUIET, self._quarter_over, key)
+
+    def _quarter_over(self, key: tuple[str, str, str]) -> None:
+        if self._again.pop(key, False):
+            self._publish(key)

@@ -414,6 +414,116 @@ leases = Table(
     Index("ix_leases_worker", "worker_id", "outcome"),
 )
 
+# --- evaluations ------------------------------------------------------------------------------------------
+
+# The recorded tasks that are evaluation jobs.
+eval_jobs = Table(
+    "eval_jobs",
+    main,
+    Column("task_id", String(32), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, nullable=False, default=""),
+    Column("taskset", Text, nullable=False, default=""),
+    Column("taskset_version", BigInteger, nullable=False, default=0),
+    Column("agent", Text, nullable=False, default=""),
+    Column("model", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.evaluation.EvalJob
+    Index("ix_eval_jobs_created", "created", "task_id"),
+    Index("ix_eval_jobs_taskset", "taskset", "created", "task_id"),
+)
+
+# Their runs. No foreign key: a run that another task records may be heard of before its job is, and stays when the
+# task that it ran in is deleted; with the job's task it is deleted by hand. The second index answers counts, filters
+# and orders without a look at the rows, whose documents may be long.
+eval_runs = Table(
+    "eval_runs",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32), nullable=False),
+    Column("task_id", String(32), nullable=False),  # that recorded it: the job, or a hosted run's own
+    Column("position", BigInteger, nullable=False, default=0),
+    Column("slug", Text, nullable=False, default=""),
+    Column("env", Text, nullable=False, default=""),
+    Column("status", String(16), nullable=False),
+    Column("boundary", String(16), nullable=False, default=""),
+    Column("stop_reason", String(32), nullable=False, default=""),
+    Column("graded", Boolean, nullable=False, default=False),  # it has a grade, be it one of an error
+    Column("reward", Double),  # null: not graded, or by an error
+    Column("agent", Text, nullable=False, default=""),
+    Column("model", Text, nullable=False, default=""),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("started", Double, nullable=False, default=0.0),
+    Column("ended", Double, nullable=False, default=0.0),
+    Column("seconds", Double, nullable=False, default=0.0),
+    Column("cost", Double, nullable=False, default=0.0),
+    Column("prompt_tokens", BigInteger, nullable=False, default=0),
+    Column("completion_tokens", BigInteger, nullable=False, default=0),
+    Column("cached_tokens", BigInteger, nullable=False, default=0),
+    Column("columns", LargeBinary),  # msgpack of EvalRun.columns; null: it has none
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.evaluation.EvalRun
+    Index("ix_eval_runs_position", "job_id", "position", "id"),
+    Index(
+        "ix_eval_runs_job",
+        *("job_id", "status", "boundary", "reward", "seconds", "cost", "started", "position", "slug", "id"),
+    ),
+    Index("ix_eval_runs_task", "task_id", "status"),
+)
+
+tasksets = Table(
+    "tasksets",
+    main,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False, default=""),
+    Column("version", Integer, nullable=False, default=0),
+    Column("rows", BigInteger, nullable=False, default=0),
+    Column("next_position", BigInteger, nullable=False, default=0),
+    Column("user", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+)
+
+# `next_position`: of the row that would have come next. Where it equals `rows`, positions have no holes.
+taskset_versions = Table(
+    "taskset_versions",
+    main,
+    Column("taskset_id", String(32), ForeignKey("tasksets.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created", Double, nullable=False),
+    Column("user", Text, nullable=False, default=""),
+    Column("rows", BigInteger, nullable=False, default=0),
+    Column("next_position", BigInteger, nullable=False, default=0),
+    Column("added", BigInteger, nullable=False, default=0),
+    Column("changed", BigInteger, nullable=False, default=0),
+    Column("removed", BigInteger, nullable=False, default=0),
+)
+
+# A row is that of the versions from `since` on and before `until`. A changed one keeps its position. No foreign key:
+# the rows of a deleted taskset go in steps.
+taskset_rows = Table(
+    "taskset_rows",
+    main,
+    Column("taskset_id", String(32), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("until", Integer, nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("env", Text, nullable=False),
+    Column("columns", LargeBinary),  # msgpack of EvalRow.columns; null: not set
+    Column("document", LargeBinary, nullable=False),  # msgpack of domain.evaluation.EvalRow
+    Index("ix_taskset_rows_slug", "taskset_id", "slug", "until"),
+)
+
+# How many rows of the newest version have a value in a column; the value as JSON.
+taskset_facets = Table(
+    "taskset_facets",
+    main,
+    Column("taskset_id", String(32), ForeignKey("tasksets.id", ondelete="CASCADE"), primary_key=True),
+    Column("column", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+)
+
 # --- telemetry --------------------------------------------------------------------------------------------
 
 series = Table(
@@ -491,4 +601,15 @@ batches = Table(
     Column("owner_id", String(32), primary_key=True),
     Column("digest", String(64), primary_key=True),
     Column("time", Double, nullable=False, index=True),
+)
+
+# Steps of the traces of evaluations' runs.
+eval_steps = Table(
+    "eval_steps",
+    telemetry,
+    Column("run_id", String(32), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # from 0 on
+    Column("job_id", String(32), nullable=False, index=True),
+    Column("packed", Boolean, nullable=False, default=False),  # the step is compressed with zstd
+    Column("step", LargeBinary, nullable=False),  # msgpack of domain.evaluation.Step
 )

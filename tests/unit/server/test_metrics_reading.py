@@ -16,10 +16,9 @@ from tests.unit.server.telemetry import Journal, Telemetry, names
 
 from taskloom.domain.errors import BadInput, NotFound, Unavailable
 from taskloom.domain.metrics import from_wire
-from taskloom.server.events import EventBus
+from taskloom.server.events import QUIET, Announcements, EventBus
 from taskloom.server.metrics import reading
 from taskloom.server.metrics.console import PIECE
-from taskloom.server.metrics.live import QUIET, Announcements
 from taskloom.wire.messages import (
     ConsoleBytes,
     ConsolePage,

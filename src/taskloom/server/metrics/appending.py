@@ -6,7 +6,7 @@ bytes. A stream that begins above its mark is a Conflict that tells the marks. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import BadInput, Conflict
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, SeriesSummary
+from taskloom.server.compression import compress
 from taskloom.server.metrics import console, growing, store
-from taskloom.server.metrics.packing import compress
 from taskloom.wire.messages import JournalBatch, JournalMarks, ScalarColumns
-from taskloom.wire.records import Plotted, SeriesNamed
+from taskloom.wire.records import Plotted, Record, SeriesNamed
 
 if TYPE_CHECKING:
     from taskloom.server.metrics.codec import Columns
@@ -27,14 +27,22 @@ LONGEST_NAME = 1024  # characters of a title or series
 TRIM_EVERY = 512  # console pieces between two looks at how much of it a task has
 
 
+Also = Callable[[Connection, Sequence[Record]], set[str]]
+"""What another room does with new records in the transaction of the marks; tells what of its own grew."""
+
+
 @dataclass(frozen=True)
 class Appended:
-    """`summaries` are those of the series that grew, as they stand now; empty when the batch was known."""
+    """`summaries` are those of the series that grew, as they stand now; empty when the batch was known.
+
+    others: what `Also` told.
+    """
 
     marks: JournalMarks
     summaries: tuple[SeriesSummary, ...] = ()
     console: bool = False
     plots: bool = False
+    others: frozenset[str] = frozenset()
 
 
 def check(batch: JournalBatch) -> None:
@@ -55,16 +63,20 @@ def check(batch: JournalBatch) -> None:
             _iteration(record, batch.iteration_offset)
 
 
-def apply(tx: Connection, task_id: str, batch: JournalBatch, console_limit: int) -> Appended:
+def apply(
+    tx: Connection, task_id: str, batch: JournalBatch, console_limit: int, also: Also | None = None
+) -> Appended:
     """Everything of a checked batch that lies above the writer's marks, and the marks."""
     before = store.find_marks(tx, task_id, batch.writer)
     events, plots = _apply_events(tx, task_id, batch, before)
     rows, summaries = _apply_rows(tx, task_id, batch, before)
     streams = _apply_console(tx, task_id, batch, before, console_limit)
+    fresh = batch.events[max(0, before.events - batch.events_start) :]
+    others = also(tx, fresh) if also is not None and fresh else ()
     now = JournalMarks(events=events, rows=rows, console=streams)
     if now != before:
         store.put_marks(tx, task_id, batch.writer, now)
-    return Appended(now, summaries, streams != before.console, plots)
+    return Appended(now, summaries, streams != before.console, plots, frozenset(others))
 
 
 # --- events -----------------------------------------------------------------------------------------------

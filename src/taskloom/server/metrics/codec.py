@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from taskloom.server.metrics.packing import compress, decompress
+from taskloom.server.compression import compress, decompress
 
 Int64s = NDArray[np.int64]
 Doubles = NDArray[np.float64]

@@ -52,7 +52,7 @@ def text(data: bytes) -> str:
 def pack(data: bytes) -> bytes:
     if len(data) < WORTH_PACKING:
         return PLAIN + data
-    from taskloom.server.metrics.packing import compress
+    from taskloom.server.compression import compress
 
     packed = compress(data)
     return ZSTD + packed if len(packed) < len(data) else PLAIN + data
@@ -61,6 +61,6 @@ def pack(data: bytes) -> bytes:
 def unpack(data: bytes) -> bytes:
     if data[:1] == PLAIN:
         return data[1:]
-    from taskloom.server.metrics.packing import decompress
+    from taskloom.server.compression import decompress
 
     return decompress(data[1:])

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from taskloom.domain.errors import TooLarge
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION, WireNumber, to_wire
+from taskloom.server.compression import decompress
 from taskloom.server.metrics import console, query, store
-from taskloom.server.metrics.packing import decompress
 from taskloom.server.settings import MIB
 from taskloom.wire.messages import ConsoleEntry, ConsoleQuery, Plot, PlotsQuery, Points, PointsQuery
 

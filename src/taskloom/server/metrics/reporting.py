@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import Connection
 
 from taskloom.domain.metrics import SeriesSummary
+from taskloom.server.compression import compress
 from taskloom.server.metrics import console, growing, store
 from taskloom.server.metrics.appending import TRIM_EVERY
-from taskloom.server.metrics.packing import compress
 from taskloom.wire.records import Plotted
 
 if TYPE_CHECKING:

@@ -28,11 +28,10 @@ from taskloom.domain.errors import BadInput, NotFound
 from taskloom.domain.metrics import SeriesSummary
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.db import Database
-from taskloom.server.events import EventBus
+from taskloom.server.events import Announcements, EventBus
 from taskloom.server.metrics import appending, curves, query, reading, reporting, store
-from taskloom.server.metrics.appending import Appended
+from taskloom.server.metrics.appending import Also, Appended
 from taskloom.server.metrics.curves import Axis, Curve, PointsPage, Wanted
-from taskloom.server.metrics.live import Announcements
 from taskloom.server.metrics.query import PlotKey
 from taskloom.server.metrics.reporting import Applied, Reported
 from taskloom.server.settings import Clock, Settings
@@ -72,12 +71,17 @@ class MetricsService:
 
     # --- appending ---------------------------------------------------------------------------------------
 
-    async def append(self, task_id: str, batch: JournalBatch, project: str = "") -> Appended:
-        """Store what of the batch is new; returns when it is on the disk. `project` goes into live events."""
+    async def append(
+        self, task_id: str, batch: JournalBatch, project: str = "", also: Also | None = None
+    ) -> Appended:
+        """Store what of the batch is new; returns when it is on the disk. `project` goes into live events.
+
+        also: what another room does with the new records in the same transaction.
+        """
         appending.check(batch)
 
         def work(tx: Connection) -> Appended:
-            return appending.apply(tx, task_id, batch, self._settings.console_limit)
+            return appending.apply(tx, task_id, batch, self._settings.console_limit, also)
 
         appended = await self._db.write(work)
         self._tell(appended, task_id, project)

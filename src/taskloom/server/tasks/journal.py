@@ -13,7 +13,9 @@ and asks the script to stop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections.abc import Collection
 
 import msgspec
 from sqlalchemy import Connection
@@ -22,6 +24,9 @@ from taskloom.domain.errors import BadInput, Conflict, Discarded, IllegalMove, L
 from taskloom.domain.metrics import MAX_ITERATION, MIN_ITERATION
 from taskloom.domain.status import ENDED, Status
 from taskloom.server.db import Database
+from taskloom.server.evals.checks import check_record
+from taskloom.server.evals.recording import jobs_elsewhere
+from taskloom.server.evals.service import EvalService
 from taskloom.server.events import EventBus
 from taskloom.server.metrics.service import MetricsService
 from taskloom.server.settings import Clock
@@ -56,6 +61,7 @@ class JournalDesk:
         self,
         main: Database,
         metrics: MetricsService,
+        evals: EvalService,
         keeper: RecordKeeper,
         removal: Removal,
         projection: Projection,
@@ -63,17 +69,20 @@ class JournalDesk:
         bus: EventBus,
         clock: Clock,
     ) -> None:
-        self._main, self._metrics, self._keeper = main, metrics, keeper
+        self._main, self._metrics, self._evals, self._keeper = main, metrics, evals, keeper
         self._removal, self._projection, self._gates = removal, projection, gates
         self._bus, self._clock = bus, clock
 
     async def ship(self, user: str, task_id: str, batch: JournalBatch) -> JournalMarks:
         """Apply what is new of the batch. See `JournalBatch` for the rules and the errors."""
         check_id(task_id)
-        _check(batch)
+        _check(task_id, batch)
+        jobs = jobs_elsewhere(task_id, batch.events)
         for _ in range(TRIES):
-            async with self._gates.shared(task_id):
-                marks = await self._ship(user, task_id, batch)
+            async with contextlib.AsyncExitStack() as inside:
+                for gate in sorted({task_id, *jobs}):  # in one order, or two could wait for one another
+                    await inside.enter_async_context(self._gates.shared(gate))
+                marks = await self._ship(user, task_id, batch, await self._evals.closed_jobs(jobs))
             if marks is not None:
                 return marks
             await self._removal.finish([task_id])  # results of an earlier run are in the way
@@ -93,8 +102,10 @@ class JournalDesk:
             raise _discarded(task_id)
         return _answer(gate, tele)
 
-    async def _ship(self, user: str, task_id: str, batch: JournalBatch) -> JournalMarks | None:
-        """None: something of an earlier run has to be deleted first."""
+    async def _ship(
+        self, user: str, task_id: str, batch: JournalBatch, closed: Collection[str]
+    ) -> JournalMarks | None:
+        """None: something of an earlier run has to be deleted first. `closed`: other tasks' jobs that take nothing."""
         tele, (gate, gone) = await asyncio.gather(
             self._metrics.marks(task_id, batch.writer),
             self._main.read(lambda tx: _look(tx, task_id, batch.writer)),
@@ -109,16 +120,22 @@ class JournalDesk:
         if gate is not None and gate.status is Status.PUBLISHED:
             return _nothing_new(task_id, gate, batch, tele)
         now = self._clock()
+        jobs: set[str] = set()
         if gate is None or _concerns_main(batch, gate) or now - gate.last_update > FRESH:
             gate, outcome = await self._main.write(lambda tx: self._record(tx, user, task_id, batch, now))
             self._tell(task_id, gate, outcome, now)
+            jobs |= outcome.jobs
             if gate.purging:
                 return None
         if batch.events or batch.scalars is not None or batch.console:
-            appended = await self._metrics.append(task_id, batch, gate.project)
+            also = self._evals.append_steps(closed)
+            appended = await self._metrics.append(task_id, batch, gate.project, also)
             tele = appended.marks
+            jobs |= appended.others
             if appended.summaries:
                 self._projection.wake()
+        if jobs:
+            await self._evals.tell(jobs, {task_id: gate.project})
         await self._keeper.tidy(gate.status in ENDED)
         if gate.status in ENDED:
             await self._projection.flush()  # who sees the task ended sees its last values, too
@@ -221,7 +238,7 @@ def _swallowed(batch: JournalBatch) -> JournalMarks:
 # --- what a batch must be ----------------------------------------------------------------------------------
 
 
-def _check(batch: JournalBatch) -> None:
+def _check(task_id: str, batch: JournalBatch) -> None:
     check_writer(batch.writer)
     if not MIN_ITERATION <= batch.iteration_offset <= MAX_ITERATION:
         raise BadInput(f"iteration_offset {batch.iteration_offset}: beyond 64 bits")
@@ -240,6 +257,7 @@ def _check(batch: JournalBatch) -> None:
         if not math.isfinite(part.time):
             raise BadInput(f"console {part.stream}: time {part.time}: expected seconds since the epoch")
     for number, record in enumerate(batch.events, batch.events_start):
+        check_record(number, record, task_id)
         if isinstance(record, _TIMED) and not math.isfinite(record.time):
             raise BadInput(f"record {number}: time {record.time}: expected seconds since the epoch")
         if isinstance(record, ArtifactStored | ModelStored):

@@ -16,11 +16,13 @@ from sqlalchemy import Connection
 from taskloom.domain.errors import Conflict, LeaseLost, NotFound
 from taskloom.domain.status import ENDED, Move, Status, after
 from taskloom.domain.task import DEVELOPMENT_TAG, Task
+from taskloom.server.evals.ending import end_runs
 from taskloom.server.tasks import store
 from taskloom.server.tasks.checks import told
 from taskloom.wire.worker_protocol import STOPPING
 
 _ENDS = frozenset({Move.COMPLETE, Move.FAIL, Move.ABORT})
+_STOPS = _ENDS | {Move.REQUEUE}  # nothing of it runs any more
 
 
 def known(tx: Connection, task_id: str) -> store.Found:
@@ -132,6 +134,8 @@ def make(
         raise Conflict(
             f"task {before.id} changed its state at the same moment; try again", status=before.status.value
         )
+    if kind in _STOPS and before.status is Status.RUNNING:
+        end_runs(tx, before.id, now)
     lease = fields.pop("lease", found.lease) or ""
     queue = fields.pop("queue_id", before.queue)
     made = store.Found(msgspec.structs.replace(before, status=target, queue=queue, **fields), lease, found.opener)

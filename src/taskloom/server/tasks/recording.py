@@ -16,9 +16,11 @@ from sqlalchemy import Connection
 
 from taskloom.domain.artifact import Sample
 from taskloom.domain.errors import NotFound
-from taskloom.domain.status import Move, Status, after
+from taskloom.domain.status import ENDED, Move, Status, after
 from taskloom.domain.task import VERIFICATION, Task, TaskEdit
 from taskloom.server.artifacts.service import ArtifactService
+from taskloom.server.evals.ending import end_runs
+from taskloom.server.evals.service import EvalService
 from taskloom.server.projects.service import ProjectService
 from taskloom.server.tasks import moves, store
 from taskloom.server.tasks.checks import checked, edited, told
@@ -30,13 +32,16 @@ from taskloom.wire.records import (
     Edited,
     Ended,
     EndStatus,
+    JobStored,
     ModelStored,
     ModelUsed,
     Opened,
     Plotted,
     Record,
+    RunStored,
     Sampled,
     SeriesNamed,
+    StepsTaken,
 )
 from taskloom.wire.worker_protocol import STOPPING
 
@@ -45,15 +50,19 @@ ENDINGS: dict[EndStatus, Move] = {"completed": Move.COMPLETE, "failed": Move.FAI
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was touched, for the announcements after the commit."""
+    """What was touched, for the announcements after the commit. `jobs`: of evaluations, this task or others."""
 
     task: bool = False
     artifacts: bool = False
+    jobs: frozenset[str] = frozenset()
 
 
 class RecordKeeper:
-    def __init__(self, projects: ProjectService, artifacts: ArtifactService, removal: Removal) -> None:
-        self._projects, self._artifacts, self._removal = projects, artifacts, removal
+    def __init__(
+        self, projects: ProjectService, artifacts: ArtifactService, evals: EvalService, removal: Removal
+    ) -> None:
+        self._projects, self._artifacts, self._evals = projects, artifacts, evals
+        self._removal = removal
 
     def apply(
         self,
@@ -65,19 +74,29 @@ class RecordKeeper:
         now: float,
         offset: int = 0,
     ) -> Outcome:
-        """Apply new records of one writer; a task that is not there is made by `Opened`. `offset`: of iterations."""
-        mine = [record for record in records if not isinstance(record, SeriesNamed | Plotted)]
+        """Apply new records of one writer; a task that is not there is made by `Opened`. `offset`: of iterations.
+
+        What evaluations tell is gathered and written in bulk, before anything that may end the task and at the end.
+        """
+        mine = [record for record in records if not isinstance(record, SeriesNamed | Plotted | StepsTaken)]
         if not mine:
             return Outcome()
         run = _Run(tx, task_id, user, writer, now)
-        artifacts = False
+        evaluated = _Evaluated(self._evals, run)
+        task = artifacts = False
         for record in mine:
+            if isinstance(record, JobStored | RunStored):
+                evaluated.add(record)
+                continue
+            task = True
             match record:
                 case Opened():
+                    evaluated.write()
                     self._open(run, record)
                 case Edited():
                     self.edit(run, record.edit)
                 case Ended():
+                    evaluated.write()
                     _end(run, record)
                 case ArtifactStored():
                     self._artifacts.store_artifact(tx, run.task.id, record.artifact)
@@ -97,7 +116,8 @@ class RecordKeeper:
                 case ArtifactUsed():
                     self._artifacts.use_artifact(tx, run.task.id, record)
         run.save()
-        return Outcome(True, artifacts)
+        evaluated.finish()
+        return Outcome(task, artifacts, frozenset(evaluated.jobs))
 
     async def tidy(self, ended: bool) -> None:
         """After the commit: the bytes that applying left without a name."""
@@ -214,6 +234,31 @@ def _end(run: _Run, record: Ended) -> None:
         run.move(ENDINGS[record.status], reason=record.reason, message=record.message, at=record.time)
     elif found.status is Status.ABORTED and not found.task.status_message:
         run.change(msgspec.structs.replace(run.task, status_message=told(record.message)))
+
+
+class _Evaluated:
+    """Jobs and runs of evaluations that wait to be written together. `jobs`: those that were touched."""
+
+    def __init__(self, evals: EvalService, run: _Run) -> None:
+        self._evals, self._run = evals, run
+        self._waiting: list[JobStored | RunStored] = []
+        self.jobs: set[str] = set()
+
+    def add(self, record: JobStored | RunStored) -> None:
+        self._waiting.append(record)
+
+    def write(self) -> None:
+        if self._waiting:
+            run = self._run
+            self.jobs |= self._evals.apply_records(run.tx, run.task.id, self._waiting, run.now)
+            self._waiting = []
+
+    def finish(self) -> None:
+        """What a task that is over still tells of runs that began is told of runs that nobody goes on with."""
+        over = bool(self._waiting) and self._run.found is not None and self._run.found.status in ENDED
+        self.write()
+        if over:
+            end_runs(self._run.tx, self._run.task_id, self._run.now)
 
 
 class _Run:

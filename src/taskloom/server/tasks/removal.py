@@ -15,6 +15,7 @@ from taskloom.domain.artifact import Model, ModelLink
 from taskloom.domain.task import Task
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.db import Database
+from taskloom.server.evals.service import EvalService
 from taskloom.server.metrics.service import MetricsService
 from taskloom.server.settings import Clock
 from taskloom.server.tasks import store
@@ -23,14 +24,21 @@ from taskloom.server.tasks.gates import TaskGates
 
 class Removal:
     def __init__(
-        self, main: Database, metrics: MetricsService, artifacts: ArtifactService, gates: TaskGates, clock: Clock
+        self,
+        main: Database,
+        metrics: MetricsService,
+        artifacts: ArtifactService,
+        evals: EvalService,
+        gates: TaskGates,
+        clock: Clock,
     ) -> None:
-        self._main, self._metrics, self._artifacts = main, metrics, artifacts
+        self._main, self._metrics, self._artifacts, self._evals = main, metrics, artifacts, evals
         self._gates, self._clock = gates, clock
 
     def drop_results(self, tx: Connection, task_id: str, *, besides: str = "") -> None:
         """First step of a reset. What its writers still send is discarded, but for the writer `besides`."""
         self._artifacts.drop_results(tx, task_id)
+        self._evals.drop_results(tx, task_id)
         store.clear_metrics(tx, task_id)
         store.close_writers(tx, task_id, besides=besides)
         store.note_deletion(tx, [task_id], self._clock(), results_only=True)
@@ -41,6 +49,8 @@ class Removal:
         elsewhere = {task_id: self._artifacts.stored_elsewhere(tx, task_id) for task_id in task_ids}
         for task_id in task_ids:
             self._artifacts.drop_results(tx, task_id)
+            self._evals.drop_results(tx, task_id)
+            self._evals.drop_strays(tx, task_id)
         store.remove(tx, task_ids)
         self._artifacts.lost_names(tx, files)
         store.note_deletion(tx, task_ids, self._clock(), results_only=False)
@@ -59,6 +69,7 @@ class Removal:
             async with self._gates.alone(task_id):
                 if await self._main.read(lambda tx, t=task_id: store.is_deleting(tx, t)):
                     await self._metrics.delete_task(task_id)
+                    await self._evals.delete_steps(task_id)
                     await self._main.write(lambda tx, t=task_id: store.settle_deletion(tx, t))
         if task_ids:
             await self._artifacts.delete_unnamed_bytes()

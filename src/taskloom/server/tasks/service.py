@@ -32,6 +32,7 @@ from taskloom.domain.task import NOT_COPIED_TAGS, Task, TaskEdit, how_to_run
 from taskloom.server.artifacts.service import ArtifactService
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
+from taskloom.server.evals.service import EvalService
 from taskloom.server.events import EventBus
 from taskloom.server.metrics.service import MetricsService
 from taskloom.server.projects.service import ProjectService
@@ -76,15 +77,18 @@ class TaskService:
         projects: ProjectService,
         metrics: MetricsService,
         artifacts: ArtifactService,
+        evals: EvalService,
     ) -> None:
         self._db, self._bus, self._clock, self._settings = main, bus, clock, settings
         self._projects, self._metrics, self._artifacts = projects, metrics, artifacts
         gates = TaskGates()
-        self._removal = Removal(main, metrics, artifacts, gates, clock)
+        self._removal = Removal(main, metrics, artifacts, evals, gates, clock)
         self._resetting = Resetting(artifacts, self._removal)
         self._projection = Projection(main, metrics, clock)
-        keeper = RecordKeeper(projects, artifacts, self._removal)
-        self.journals = JournalDesk(main, metrics, keeper, self._removal, self._projection, gates, bus, clock)
+        keeper = RecordKeeper(projects, artifacts, evals, self._removal)
+        self.journals = JournalDesk(
+            main, metrics, evals, keeper, self._removal, self._projection, gates, bus, clock
+        )
         self.reports = ReportDesk(main, metrics, artifacts, self._removal, self._projection, gates, clock)
         self._imports = ImportDesk(
             main,
