@@ -97,8 +97,9 @@ test-lab: $(STAMP) $(LAB_STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults
 
+# With bubblewrap, which tests/sandbox.sh installs where it is missing: no test of a sandbox is skipped.
 test-evals: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "evals and not containers"
+	tests/sandbox.sh $(BIN)/python -m pytest -n 2 --dist loadfile -m "evals and not containers"
 
 HUD_VENV := .venv-hud
 HUD_STAMP := $(HUD_VENV)/.installed
@@ -109,7 +110,7 @@ $(HUD_STAMP): requirements/hud.txt
 	touch $(HUD_STAMP)
 
 test-hud: $(STAMP) $(HUD_STAMP)
-	TASKLOOM_TEST_HUD=$(CURDIR)/$(HUD_VENV)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m hud
+	TASKLOOM_TEST_HUD=$(CURDIR)/$(HUD_VENV)/bin/python tests/sandbox.sh $(BIN)/python -m pytest -n 2 --dist loadfile -m hud
 
 test-all: test test-scripts test-postgres test-containers test-clearml test-frameworks test-lab test-faults test-evals test-hud
 

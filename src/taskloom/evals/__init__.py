@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from taskloom.evals.task import Task
     from taskloom.evals.taskset import Taskset
     from taskloom.evals.trace import Trace
+    from taskloom.evals.workspace import Mount, Workspace
 
 _PLACES = {
     "Agent": "taskloom.evals.agents.contract",
@@ -59,6 +60,7 @@ _PLACES = {
     "OpenAIResponsesAgent": "taskloom.evals.agents.openai_responses",
     "Prices": "taskloom.evals.agents.prices",
     "ReplayAgent": "taskloom.evals.agents.replay",
+    "Mount": "taskloom.evals.workspace",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
     "ScriptedAgent": "taskloom.evals.agents.scripted",
@@ -68,6 +70,7 @@ _PLACES = {
     "Taskset": "taskloom.evals.taskset",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
+    "Workspace": "taskloom.evals.workspace",
 }
 
 __all__ = [
@@ -83,6 +86,7 @@ __all__ = [
     "Job",
     "Limits",
     "ModelCache",
+    "Mount",
     "OpenAIAgent",
     "OpenAIResponsesAgent",
     "Prices",
@@ -96,6 +100,7 @@ __all__ = [
     "Taskset",
     "Trace",
     "Usage",
+    "Workspace",
 ]
 
 

@@ -32,6 +32,8 @@ from taskloom.server.compat.clearml.call import Rooms
 from taskloom.server.compat.clearml.door import Door
 from taskloom.server.compat.clearml.tokens import Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
+from taskloom.server.compat.hud.call import Rooms as HudRooms
+from taskloom.server.compat.hud.door import Door as HudDoor
 from taskloom.server.db import Database
 from taskloom.server.evals.routes import handlers as eval_handlers
 from taskloom.server.evals.service import EvalService
@@ -89,7 +91,8 @@ class House:
             missing = sorted(OPERATIONS.keys() - handlers.keys())
             if missing:
                 raise ServerFault(f"operations without a handler: {', '.join(missing)}")
-            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings, [self.clearml])
+            guests = [self.clearml, self.hud]
+            self._binding = Binding(OPERATIONS, handlers, self.accounts.authenticate, settings, guests)
             self._closing = undo.pop_all()
 
     def _build(self) -> dict[str, Handler]:
@@ -108,6 +111,8 @@ class House:
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
         self.clearml = Door(rooms, tokens, self._unserved)
+        self.hud = HudDoor(HudRooms(self.accounts, projects, tasks, evals, settings, clock))
+        self._services.append(self.hud.closer)
         return _joined(
             self._own_handlers(),
             account_handlers(self.accounts),

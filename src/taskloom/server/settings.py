@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     console_limit  bytes of console kept for one task
     wrong_keys     wrong API keys from one address within `wrong_keys_window` seconds before it has to wait
     revoke_within  seconds after which a revoked key is refused at the latest
+    gateway_url, gateway_key  a service of models that speaks OpenAI's protocol, for HUD's clients
     stop_within    seconds that requests in flight have when the server is told to stop
     """
 
@@ -55,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wrong_keys_window: float = 60.0
     revoke_within: float = 1.0
     stop_within: float = 8.0
+    gateway_url: str = ""
+    gateway_key: str = ""
 
     @property
     def folder(self) -> Path:
@@ -95,7 +99,17 @@ def read_settings(
         port=port,
         database_url=_postgres(setting("server.database_url", environ)),
         allowed_hosts=tuple(host.lower() for host in setting("server.allowed_hosts", environ)),
+        gateway_url=_gateway(setting("evals.gateway_url", environ)),
+        gateway_key=setting("evals.gateway_key", environ),
     )
+
+
+def _gateway(url: str) -> str:
+    if url and urlsplit(url).scheme not in {"http", "https"}:
+        raise BadInput(
+            "evals.gateway_url (TASKLOOM_EVALS_GATEWAY_URL): expected an address such as https://host/v1"
+        )
+    return url
 
 
 def _postgres(url: str) -> str:

@@ -185,6 +185,21 @@ SETTINGS: dict[str, Entry] = {
             (),
             "names that a request's Host header may have besides its own",
         ),
+        Entry(
+            "evals.gateway_url",
+            "TASKLOOM_EVALS_GATEWAY_URL",
+            TEXT,
+            "",
+            "service of models that the server's gateway for HUD's clients asks, as OpenAI's clients write it",
+        ),
+        Entry(
+            "evals.gateway_key",
+            "TASKLOOM_EVALS_GATEWAY_KEY",
+            TEXT,
+            "",
+            "key of that service",
+            secret=True,
+        ),
     )
 }
 

@@ -1,0 +1,1 @@
+"""The unmodified HUD client and command, pointed at this server by its variables; see docs/hud.md."""
