@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import subprocess
@@ -64,6 +65,31 @@ async def test_a_folder_and_a_name_choose_the_environment(tmp_path: Path) -> Non
     with serving(str(tmp_path), "--env", "late", folder=tmp_path) as process:
         async with connect(Runtime(process.url)) as client:
             assert await client.start("say", {}) == {"prompt": "late"}
+
+
+async def test_a_thousand_connections_at_once_are_graded_each_by_its_own(source: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gate, ready = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def run(number: int, url: str) -> float:
+        async with connect(Runtime(url)) as client:
+            await client.start("add", {"a": number})
+            ready.release()
+            await gate.wait()
+            return (await client.grade(str(number + 2)))["score"]
+
+    try:
+        with serving(str(source), folder=source.parent) as process:
+            runs = [asyncio.create_task(run(number, process.url)) for number in range(1000)]
+            for _ in runs:
+                await ready.acquire()
+            gate.set()
+            assert await asyncio.gather(*runs) == [1.0] * 1000
+            assert process.end(signal.SIGTERM) == 0
+            assert process.errors.read_text().count("closed") == 1000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(
