@@ -119,6 +119,20 @@ def test_an_initializer_that_fails_is_told_with_where_it_failed(source: Path) ->
     assert "shut down" in done.stderr
 
 
+def test_a_signal_ends_hooks_that_still_begin(source: Path) -> None:
+    hang = "import asyncio, os, signal\n    os.kill(os.getpid(), signal.SIGTERM)\n    await asyncio.sleep(600)"
+    source.write_text(ADD.replace('print("started", end="")', hang))
+    done = subprocess.run(
+        [sys.executable, "-m", "taskloom.evals.serving", str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "shut down" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_is_told(source: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [str(source), "--port", str(taken.getsockname()[1])]

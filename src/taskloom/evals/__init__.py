@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.channel.client import connect
     from taskloom.evals.environment.declaration import Environment
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
@@ -44,6 +45,7 @@ _PLACES = {
     "Task": "taskloom.evals.task",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
+    "connect": "taskloom.evals.channel.client",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Task",
     "Trace",
     "Usage",
+    "connect",
 ]
 
 
