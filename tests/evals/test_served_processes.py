@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import subprocess
@@ -66,6 +67,31 @@ async def test_a_folder_and_a_name_choose_the_environment(tmp_path: Path) -> Non
             assert await client.start("say", {}) == {"prompt": "late"}
 
 
+async def test_a_thousand_connections_at_once_are_graded_each_by_its_own(source: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gate, ready = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def run(number: int, url: str) -> float:
+        async with connect(Runtime(url)) as client:
+            await client.start("add", {"a": number})
+            ready.release()
+            await gate.wait()
+            return (await client.grade(str(number + 2)))["score"]
+
+    try:
+        with serving(str(source), folder=source.parent) as process:
+            runs = [asyncio.create_task(run(number, process.url)) for number in range(1000)]
+            for _ in runs:
+                await ready.acquire()
+            gate.set()
+            assert await asyncio.gather(*runs) == [1.0] * 1000
+            assert process.end(signal.SIGTERM) == 0
+            assert process.errors.read_text().count("closed") == 1000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -91,6 +117,20 @@ def test_an_initializer_that_fails_is_told_with_where_it_failed(source: Path) ->
     assert (done.returncode, done.stdout) == (1, "")
     assert "'sums' cannot be served: RuntimeError: no daemon" in done.stderr
     assert "shut down" in done.stderr
+
+
+def test_a_signal_ends_hooks_that_still_begin(source: Path) -> None:
+    hang = "import asyncio, os, signal\n    os.kill(os.getpid(), signal.SIGTERM)\n    await asyncio.sleep(600)"
+    source.write_text(ADD.replace('print("started", end="")', hang))
+    done = subprocess.run(
+        [sys.executable, "-m", "taskloom.evals.serving", str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "shut down" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_port_that_is_taken_is_told(source: Path) -> None:

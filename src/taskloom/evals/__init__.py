@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from taskloom.evals.agents.scripted import ScriptedAgent
     from taskloom.evals.capabilities import Capability
     from taskloom.evals.chat import Chat
+    from taskloom.evals.channel.client import connect
     from taskloom.evals.environment.declaration import Environment
     from taskloom.evals.job import Job
     from taskloom.evals.limits import Limits
@@ -71,6 +72,7 @@ _PLACES = {
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
     "Workspace": "taskloom.evals.workspace",
+    "connect": "taskloom.evals.channel.client",
 }
 
 __all__ = [
@@ -101,6 +103,7 @@ __all__ = [
     "Trace",
     "Usage",
     "Workspace",
+    "connect",
 ]
 
 

@@ -85,13 +85,13 @@ class Client:
     # --- tasks --------------------------------------------------------------------------------------------
 
     async def list_tasks(self) -> list[dict[str, Any]]:
-        tasks: Any = (await self._line.call("tasks.list", {})).get("tasks") or []
+        tasks: Any = (await self._call("tasks.list", {})).get("tasks") or []
         if not isinstance(tasks, list):
             raise self._line.lose("its list of tasks is none")
         return cast("list[dict[str, Any]]", tasks)
 
     async def start(self, template: str, args: dict[str, Any]) -> dict[str, Any]:
-        frame = await self._task_call("tasks.start", {"id": template, "args": args})
+        frame = await self._call("tasks.start", {"id": template, "args": args})
         self._suspended = True
         return frame
 
@@ -99,10 +99,10 @@ class Client:
         if self._line.lost is not None and self._suspended:
             await self._resume(self._line.lost)
         self._suspended = False
-        return await self._task_call("tasks.grade", {"answer": answer})
+        return await self._call("tasks.grade", {"answer": answer})
 
-    async def _task_call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        if self._beating is not None:
+    async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        if self._beating is not None:  # it lasts no longer than HEARTBEAT_PATIENCE
             await asyncio.wait([self._beating])
         try:
             return await self._line.call(method, params)
@@ -111,18 +111,20 @@ class Client:
             raise
 
     async def cancel(self) -> None:
-        """End the task; waits CANCEL_PATIENCE for it. Never raises for a line that is lost."""
+        """End the task, also while another call runs, which is lost then; waits CANCEL_PATIENCE for it.
+
+        Never raises for a line that is lost.
+        """
         self._suspended = False
+        if self._line.is_busy:
+            self._line.abandon(CANCEL_PATIENCE)
         if await self._line.left():
             return
         try:
             async with asyncio.timeout(CANCEL_PATIENCE):
-                await self._line.call("tasks.cancel", {})
+                await self._call("tasks.cancel", {})
         except (TimeoutError, ChannelLost, Refused):
             self._line.abandon(0.0)
-        except asyncio.CancelledError:
-            self._line.abandon(CANCEL_PATIENCE)
-            raise
 
     async def _resume(self, lost: ChannelLost) -> None:
         """Come back to the session over a new line, once; `lost` when that cannot be."""

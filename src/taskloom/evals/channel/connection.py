@@ -53,7 +53,8 @@ class Connection(asyncio.Protocol):
         self._running: OpenTask | None = None
         self._running_id: Any = None
         self._running_method = ""
-        self._held_up = False  # by an end that is awaited
+        self._ending: OpenTask | None = None  # by a cancel or a bye
+        self._held_up = False  # by such an end, or while a tunnel is dug
         self._full = False  # the client reads too slowly
         self.work: asyncio.Task[None] | None = None  # of an end or a stream
 
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
 
     def hang_up(self) -> list[OpenTask]:
         """The server ends: cut the line. The tasks that run here, which the caller stops."""
-        tasks = [] if self._running is None else [self._running]
+        tasks = [task for task in (self._running, self._ending) if task is not None]
         self._running = None
         if self.work is not None:
             self.work.cancel()
@@ -140,7 +141,7 @@ class Connection(asyncio.Protocol):
         except WrongMoment as error:
             self._error(request.id, WRONG_MOMENT, str(error))
         except Exception as error:
-            self._error(request.id, FAILED, str(error) or type(error).__name__)
+            self._error(request.id, FAILED, _message(error))
 
     def _act(self, request: Request) -> None:
         method = request.method
@@ -242,13 +243,13 @@ class Connection(asyncio.Protocol):
         if task is None:
             self._ended(request, False)
             return
-        self._held_up = True
+        self._held_up, self._ending = True, task
         self.transport.pause_reading()
         self.work = asyncio.get_running_loop().create_task(self._await_end(task, request, interrupted))
 
     async def _await_end(self, task: OpenTask, request: Request, interrupted: bool) -> None:
         await task.stop()
-        self._held_up = False
+        self._held_up, self._ending = False, None
         self._ended(request, interrupted)
         if self.transport.is_closing():
             self._leave()
@@ -270,8 +271,8 @@ class Connection(asyncio.Protocol):
         """False when it cannot be sent as a frame; the client has an error instead."""
         try:
             frame = result_frame(id, result)
-        except TypeError as error:
-            self._error(id, FAILED, f"the answer is no JSON: {error}")
+        except Exception as error:  # also out of the author's models
+            self._error(id, FAILED, f"the answer is no JSON: {_message(error)}")
             return False
         if len(frame) > MAX_FRAME + 1:
             self._error(id, FAILED, f"the answer has {len(frame) - 1} bytes: a frame may have {MAX_FRAME}")
@@ -310,4 +311,8 @@ def _params(request: Request) -> dict[str, Any]:
 
 
 def _message(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """What an exception says; the name of one that says nothing, or cannot even do that."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__

@@ -31,13 +31,14 @@ class Stopped(Exception):
 class OpenTask:
     """TypeError at once when the arguments do not bind."""
 
-    __slots__ = ("_answer", "_ending", "_generator", "_told", "_work", "template")
+    __slots__ = ("_answer", "_ending", "_generator", "_outcome", "_told", "_work", "template")
 
     def __init__(self, template: Template[Any], args: Mapping[str, Any]) -> None:
         self.template = template
         self._generator = template.call(args)
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._told: Told | None = None
+        self._outcome: dict[str, Any] | Exception | None = None  # that came before anybody asked
         self._ending = False
         self._work: asyncio.Task[None] | None = None
 
@@ -49,8 +50,12 @@ class OpenTask:
 
     def grade(self, answer: Any, told: Told) -> None:
         """Send the answer in, wait for the grade and for the end."""
+        if self._outcome is not None:
+            told(self._outcome)
+            return
         self._told = told
-        self._answer.set_result(answer)
+        if not self._answer.done():
+            self._answer.set_result(answer)
 
     def cancel(self) -> None:
         """Begin to stop. What closes already is left in peace."""
@@ -70,7 +75,7 @@ class OpenTask:
             if after is not None:
                 await after.stop()
             self._tell(await self._prompt())
-            outcome = await self._grade(await self._answer)
+            outcome = await self._grade()
         except asyncio.CancelledError:
             pass
         except SystemExit as error:
@@ -88,13 +93,23 @@ class OpenTask:
         except StopAsyncIteration:
             raise NoPrompt(f"template {self.template.id!r} ended without a prompt: it has to yield one") from None
 
-    async def _grade(self, answer: Any) -> dict[str, Any]:
-        adapter = self.template.answers
+    async def _grade(self) -> dict[str, Any]:
         try:
-            value = await self._generator.asend(answer if adapter is None else typed_answer(adapter, answer))
+            return grade_frame(await self._send_answer())
         except StopAsyncIteration:
             return {"score": 0.0}
-        return grade_frame(value)
+
+    async def _send_answer(self) -> Any:
+        """Wait for the answer; what the template yields for it."""
+        try:
+            answer = await self._answer
+        except asyncio.CancelledError as cancelled:
+            if self._ending:
+                raise
+            # By a timeout or a task group around the yield, which have to hear of it to say what happened.
+            return await self._generator.athrow(cancelled)
+        adapter = self.template.answers
+        return await self._generator.asend(answer if adapter is None else typed_answer(adapter, answer))
 
     async def _close(self) -> None:
         self._ending = True
@@ -111,6 +126,8 @@ class OpenTask:
         told, self._told = self._told, None
         if told is not None:
             told(outcome)
+        elif self._outcome is None:
+            self._outcome = outcome
 
 
 async def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:

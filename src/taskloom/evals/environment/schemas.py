@@ -6,7 +6,7 @@ import inspect
 import warnings
 from typing import Any
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, TypeAdapter, create_model
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
@@ -27,6 +27,14 @@ def arguments_schema(signature: inspect.Signature) -> dict[str, Any]:
     kinds = {one.kind for one in signature.parameters.values()}
     schema["additionalProperties"] = inspect.Parameter.VAR_KEYWORD in kinds
     return schema
+
+
+def type_schema(declared: Any) -> dict[str, Any]:
+    """A type's JSON Schema; the empty one, which is anything's, when there is none."""
+    try:
+        return TypeAdapter(declared).json_schema()
+    except _FAULTS:
+        return {}
 
 
 def _is_describable(parameter: inspect.Parameter) -> bool:

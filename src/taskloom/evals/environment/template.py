@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, Protocol
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from taskloom.evals.environment.schemas import arguments_schema
+from taskloom.evals.environment.schemas import arguments_schema, type_schema
 from taskloom.evals.task import Task
 
 P = ParamSpec("P")
@@ -43,6 +43,7 @@ class Template(Generic[P]):
         self.description = description
         self.input = input
         self.returns = returns
+        self.answers = _answers(function, returns)
         self.signature = _signature(function)
         self._plain = all(
             one.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -138,11 +139,6 @@ class Template(Generic[P]):
         }
         return {name: adapter for name, adapter in found.items() if adapter is not None}
 
-    @cached_property
-    def answers(self) -> TypeAdapter[Any] | None:
-        """What reads answers, for a template with `returns`."""
-        return None if self.returns is None else TypeAdapter(self.returns)
-
     # --- what it says of itself ---------------------------------------------------------------------------
 
     @cached_property
@@ -155,7 +151,7 @@ class Template(Generic[P]):
         }
         for key, declared in (("input", self.input), ("returns", self.returns)):
             if declared is not None:
-                entry[key] = TypeAdapter(declared).json_schema()
+                entry[key] = type_schema(declared)
         return entry
 
 
@@ -165,6 +161,19 @@ def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except (PydanticSchemaGenerationError, PydanticUserError, NameError, TypeError):
         return None
+
+
+def _answers(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any] | None:
+    """What reads the answers of a template with `returns`; TypeError for a type that Pydantic has no rules for."""
+    if returns is None:
+        return None
+    try:
+        return TypeAdapter(returns)
+    except (PydanticSchemaGenerationError, PydanticUserError, NameError, TypeError) as error:
+        name = getattr(function, "__qualname__", "?")
+        raise TypeError(
+            f"template {name}: returns={returns!r:.80}: expected a type that Pydantic knows"
+        ) from error
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

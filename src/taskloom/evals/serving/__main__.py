@@ -13,6 +13,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from taskloom.evals.encoding import encode
 from taskloom.evals.environment.declaration import Environment
 from taskloom.evals.environment.loading import load_environment
 from taskloom.evals.serving.process import ANNOUNCEMENT, ENV_HOST, ENV_PORT, serve
+
+FILES = 65536  # open files that a serving process asks for
 
 
 class Voice:
@@ -47,11 +50,20 @@ def log_to_stderr() -> None:
     log.propagate = False
 
 
+def allow_connections() -> None:
+    """As many open files as this process may have: each connection is one."""
+    wanted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most > wanted:
+        limit = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, wanted), most))
+
+
 def serve_source(path: Path, name: str, host: str, port: int, *, as_json: bool) -> int:
     """Load and serve; the exit code."""
     folder = path if path.is_dir() else path.parent
     sys.path.insert(0, str(folder.resolve()))  # for what templates import when they run
     log_to_stderr()
+    allow_connections()
     voice = Voice()
     try:
         environment = load_environment(path, name)

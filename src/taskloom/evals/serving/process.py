@@ -51,16 +51,30 @@ async def serve(
     port: int = 0,
     announce: Callable[[int], None] = announce_port,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or cancellation. OSError when the port cannot be had."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    """Serve until SIGTERM, SIGINT or cancellation, in the main thread. OSError when the port cannot be had.
+
+    A signal also ends hooks that still begin; a second one changes nothing.
+    """
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        if not ended and work is not None:
+            ended = True
+            work.cancel()
+
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end)
     try:
         async with served(environment, host, port) as server:
             announce(server.port)
-            await ended.wait()
+            await loop.create_future()
+    except asyncio.CancelledError:
+        if not ended or work is None:
+            raise
+        work.uncancel()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

@@ -370,6 +370,17 @@ async def test_cancel_waits_only_a_while(monkeypatch: pytest.MonkeyPatch) -> Non
             await client.grade("x")
 
 
+async def test_a_cancel_beside_a_running_call_ends_it(house: Served, world: World) -> None:
+    async with connect(house.runtime) as client:
+        await client.start("slow_grade", {})
+        work = asyncio.create_task(client.grade("x"))
+        await until(lambda: world.events)
+        await client.cancel()
+        assert world.events == ["grading", "closed", "torn down"]
+        with pytest.raises(ChannelLost, match="closed from here"):
+            await work
+
+
 async def test_two_calls_at_once_are_a_mistake_of_the_caller(house: Served, world: World) -> None:
     async with connect(house.runtime) as client:
         first = asyncio.create_task(client.start("slow_start", {}))

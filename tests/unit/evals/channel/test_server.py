@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from pydantic import BaseModel
 from tests.unit.evals.channel.conftest import World
 from tests.unit.evals.channel.peers import Served, until
 
@@ -168,6 +169,55 @@ async def test_a_prompt_that_is_no_json_is_an_error_and_its_task_is_gone(house: 
     code, message = await client.refusal("tasks.start", id="strange")
     assert code == -32000 and "object is no JSON" in message
     assert await client.refusal("tasks.grade") == (-32600, "no task in progress")
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Broken(BaseModel):
+    def model_dump(self, **_: object) -> dict[str, object]:  # type: ignore[override]
+        raise Wordless
+
+
+async def test_authors_objects_that_break_never_leave_a_client_without_an_answer(
+    house: Served, world: World
+) -> None:
+    @world.template()
+    async def breaks(where: str):
+        if where == "start":
+            raise Wordless
+        yield {"prompt": "go", "more": Broken() if where == "prompt" else 1}
+        yield {"score": 1.0, "more": Broken()}
+
+    client = await house.client()
+    assert await client.refusal("tasks.start", id="breaks", args={"where": "start"}) == (-32000, "Wordless")
+    told = (-32000, "the answer is no JSON: Wordless")
+    assert await client.refusal("tasks.start", id="breaks", args={"where": "prompt"}) == told
+    await client.result("tasks.start", id="breaks", args={"where": "grade"})
+    assert await client.refusal("tasks.grade") == told
+
+
+async def test_stop_waits_for_a_task_that_a_cancel_is_ending(house: Served, world: World) -> None:
+    @world.template()
+    async def slow_end():
+        try:
+            yield "go"
+        finally:
+            world.events.append("ending")
+            await world.gate.wait()
+            world.events.append("closed")
+
+    client = await house.client()
+    await client.result("tasks.start", id="slow_end")
+    await client.send({"id": 9, "method": "tasks.cancel"})
+    await until(lambda: world.events == ["ending"])
+    stopping = asyncio.create_task(house.server.stop())
+    await asyncio.sleep(0)
+    world.gate.set()
+    await stopping
+    assert world.events == ["ending", "closed", "torn down"]
 
 
 async def test_while_a_call_runs_only_cancel_and_bye_are_heard(house: Served, world: World) -> None:

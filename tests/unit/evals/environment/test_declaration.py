@@ -64,6 +64,16 @@ def test_only_async_generator_functions_are_templates() -> None:
             env.template()(wrong)  # type: ignore[arg-type]
 
 
+def test_a_type_of_answers_that_cannot_be_read_is_told_to_the_author() -> None:
+    class Odd: ...
+
+    with pytest.raises(TypeError, match="expected a type that Pydantic knows"):
+
+        @env.template(returns=Odd)
+        async def odd():
+            yield "x"
+
+
 def test_an_id_is_given_once() -> None:
     async def again():
         yield "x"

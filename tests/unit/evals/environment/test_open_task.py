@@ -375,6 +375,33 @@ async def test_timeouts_groups_and_variables_reach_across_the_yields(caplog: pyt
     assert not caplog.records
 
 
+async def test_a_timeout_that_is_over_while_it_waits_is_told_with_the_grade() -> None:
+    env, over = Environment("env"), asyncio.Event()
+
+    @env.template()
+    async def template(way: str):
+        try:
+            if way == "timeout":
+                async with asyncio.timeout(0.001):
+                    yield "go"
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail())
+                    yield "go"
+        finally:
+            over.set()
+
+    async def fail() -> None:
+        raise ValueError("the world ended")
+
+    for way, words in (("timeout", None), ("group", "unhandled errors in a TaskGroup")):
+        over.clear()
+        task, _ = await prompt_of(template, way=way)
+        await over.wait()
+        with pytest.raises((TimeoutError, ExceptionGroup), match=words):
+            await told(task.grade, "x")
+
+
 async def test_stopped_before_its_first_line_it_never_runs() -> None:
     env, ran = Environment("env"), list[int]()
 
