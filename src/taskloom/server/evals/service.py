@@ -51,10 +51,10 @@ class EvalService:
         self.tasksets = TasksetDesk(main, clock, settings)
 
     async def start(self) -> None:
-        await self.tasksets.finish_deletions()
+        await self.tasksets.start()
 
     async def stop(self) -> None:
-        return
+        await self.tasksets.stop()
 
     # --- recording, for tasks ----------------------------------------------------------------------------
 

@@ -288,6 +288,16 @@ def facets_of(row: EvalRow) -> Iterator[tuple[str, str]]:
             yield column, text
 
 
+_FORGET = Prepared(
+    delete(taskset_facets).where(
+        taskset_facets.c.taskset_id == bindparam("of"),
+        taskset_facets.c.column == bindparam("name"),
+        taskset_facets.c.value == bindparam("text"),
+        taskset_facets.c.rows <= 0,
+    )
+)
+
+
 def count_facets(tx: Connection, taskset_id: str, changes: Counter[tuple[str, str]]) -> None:
     """Add to how many rows have a value; what none has is forgotten."""
     some = [(key, count) for key, count in changes.items() if count]
@@ -302,7 +312,7 @@ def count_facets(tx: Connection, taskset_id: str, changes: Counter[tuple[str, st
         statement,
         [{"taskset_id": taskset_id, "column": c, "value": v, "rows": n} for (c, v), n in some],
     )
-    tx.execute(delete(taskset_facets).where(taskset_facets.c.taskset_id == taskset_id, taskset_facets.c.rows <= 0))
+    _FORGET.run_many(tx, [{"of": taskset_id, "name": c, "text": v} for (c, v), n in some if n < 0])
 
 
 def columns(tx: Connection, taskset_id: str) -> list[str]:

@@ -7,15 +7,18 @@ that it is one version in the end; nobody else may have changed the taskset in b
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from taskloom.domain.errors import BadInput, Conflict, NotFound, TooLarge
+from taskloom.domain.errors import BadInput, Conflict, NotFound, TaskloomError, TooLarge
 from taskloom.domain.evaluation import EvalRow
 from taskloom.server.call import Caller
 from taskloom.server.db import Database
@@ -37,6 +40,8 @@ from taskloom.wire.messages import (
     VersionList,
 )
 
+log = logging.getLogger("taskloom.server.evals")
+
 MAX_UPLOAD = 20_000  # rows in one request, those to remove counted: others wait for its transaction
 MAX_ROWS = 10_000  # in one answer
 MAX_DESCRIPTION = 64 * 1024  # characters
@@ -46,6 +51,7 @@ DELETE_ROWS = 2_000  # in one transaction
 class TasksetDesk:
     def __init__(self, db: Database, clock: Clock, settings: Settings) -> None:
         self._db, self._clock, self._settings = db, clock, settings
+        self._dropping: set[asyncio.Task[None]] = set()
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -111,23 +117,37 @@ class TasksetDesk:
         return taskset
 
     async def delete_taskset(self, name_or_id: str) -> None:
-        """At once for everybody who asks; the rows go in short transactions."""
+        """At once for everybody who asks; the rows go in short transactions, and nobody waits for them."""
 
         def work(tx: Connection) -> str:
             taskset = _known(tx, name_or_id)
             store.remove(tx, taskset.id)
             return taskset.id
 
-        await self._drop_rows(await self._db.write(work))
+        self._drop_rows(await self._db.write(work))
 
-    async def finish_deletions(self) -> None:
-        """What an earlier server did not get to."""
+    async def start(self) -> None:
+        """Delete the rows that an earlier server did not get to."""
         for taskset in await self._db.read(store.leftovers):
-            await self._drop_rows(taskset)
+            self._drop_rows(taskset)
 
-    async def _drop_rows(self, taskset_id: str) -> None:
-        while await self._db.write(lambda tx: store.drop_some(tx, taskset_id, DELETE_ROWS)):
-            pass
+    async def stop(self) -> None:
+        """What is left to delete is for the next start."""
+        for dropping in self._dropping:
+            dropping.cancel()
+        await asyncio.gather(*self._dropping, return_exceptions=True)
+
+    def _drop_rows(self, taskset_id: str) -> None:
+        dropping = asyncio.create_task(self._drop(taskset_id))
+        self._dropping.add(dropping)
+        dropping.add_done_callback(self._dropping.discard)
+
+    async def _drop(self, taskset_id: str) -> None:
+        try:
+            while await self._db.write(lambda tx: store.drop_some(tx, taskset_id, DELETE_ROWS)):
+                pass
+        except (TaskloomError, SQLAlchemyError, OSError) as error:  # the next start tries again
+            log.warning("rows of a deleted taskset could not be deleted: %s", error)
 
 
 class _Upload:

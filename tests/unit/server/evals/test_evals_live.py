@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import httpx
@@ -105,7 +105,9 @@ def test_long_steps_are_kept_small(house: House) -> None:
     assert told.trace(run) == ["the same words again " * 5000, "short"]
 
 
-def test_a_server_that_was_stopped_while_it_deleted_a_taskset_goes_on_at_its_start(house: House) -> None:
+def test_a_server_that_was_stopped_while_it_deleted_a_taskset_goes_on_at_its_start(
+    house: House, eventually: Callable[[Callable[[], object]], None]
+) -> None:
     shelf = Shelf(house)
     shelf.upload(*(row(f"s{n}") for n in range(50)))
     Shelf(house, "kept").upload(row("a"))
@@ -114,8 +116,19 @@ def test_a_server_that_was_stopped_while_it_deleted_a_taskset_goes_on_at_its_sta
         database.execute("DELETE FROM tasksets WHERE name = 'questions'")
         database.commit()
     house.start()
-    assert rows_of(house, "main", "taskset_rows") == 1
+    eventually(lambda: rows_of(house, "main", "taskset_rows") == 1)
     assert Shelf(house, "kept").slugs() == ["a"]
+
+
+def test_the_rows_of_a_deleted_taskset_go_after_the_answer(
+    house: House, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    shelf = Shelf(house)
+    shelf.upload(*(row(f"s{n}") for n in range(3000)))
+    house.client.call(op.DELETE_TASKSET, taskset="questions")
+    shelf.upload(row("a"))
+    eventually(lambda: rows_of(house, "main", "taskset_rows") == 1)
+    assert shelf.slugs() == ["a"]
 
 
 def test_an_answer_stops_before_it_grows_too_large(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
