@@ -221,6 +221,7 @@ async def _describe(plan: Plan, job: Job, group: int) -> tuple[str, str]:
         group=group,
         agent=name,
         model=model,
+        trained_by=job.value.trained_by or str(getattr(plan.agent, "trained_by", "") or ""),
         expected=expected,
         fingerprints=now,
         spec={"agent": spec} | job.value.spec | plan.spec,

@@ -78,6 +78,7 @@ class JobRecorder:
     def __init__(self, writer: Writer, task: str, *, owner: bool, offline: bool, notices: Notices) -> None:
         self.writer, self.task, self.owner, self.offline = writer, task, owner, offline
         self.again = False  # whether runs may be there already, of an earlier attempt at this task
+        self.first = 0 if owner else _taken.get(task, 0)  # place of its first run
         self.notices = notices
         self.delivery = Delivery(writer.task_folder)
         self.closed = False
@@ -154,6 +155,11 @@ class JobRecorder:
         given = {name: encode(value) for name, value in parameters.items() if value is not None}
         if given and self.owner:
             self.edit(TaskEdit(parameters={SECTION: dict(given)}))
+
+    def take_places(self, count: int) -> None:
+        """So many places of the task are taken. Jobs that a worker's process has one after the other share its task."""
+        if not self.owner:
+            _taken[self.task] = max(count, _taken.get(self.task, 0))
 
     def edit(self, edit: TaskEdit) -> None:
         self.record(Edited(edit=edit, time=time.time()))
@@ -366,6 +372,7 @@ class _OpenJobs:
 
 
 _open = _OpenJobs()
+_taken: dict[str, int] = {}  # places of the runs that this process has in a worker's task
 
 
 def _create(root: Path, task: str, name: str, project: str, offline: bool, notices: Notices) -> Writer:

@@ -90,6 +90,12 @@ def run(
     ] = 0,
     name: Annotated[str, typer.Option("--name", help="Name of the job.", show_default=False)] = "",
     project: Annotated[str, typer.Option("--project", "-p", help="Project of the job.", show_default=False)] = "",
+    trained_by: Annotated[
+        str,
+        typer.Option(
+            "--trained-by", metavar="TASK", help="The task that made the evaluated model.", show_default=False
+        ),
+    ] = "",
     version: Annotated[
         int, typer.Option("--version", min=0, help="Of a taskset of the server; by default the newest.")
     ] = 0,
@@ -126,8 +132,16 @@ def run(
         retries=retries,
         name=name,
         project=project,
+        trained_by=_task(trained_by),
     )
     raise typer.Exit(_run(wish, "", json=json))
+
+
+def _task(reference: str) -> str:
+    if not reference:
+        return ""
+    with connect.server() as client:
+        return connect.find_task(client, reference).id
 
 
 def _resume(reference: str, *, retry_failed: bool, json: bool) -> int:
@@ -181,7 +195,9 @@ class _Evaluation:
             job = await Job.resume(self.resume, retry_failed=self.retry_failed)
         else:
             name = wish.name or title(self.taskset.name, list(self.taskset), wish.group)
-            job = await Job.start(name, wish.group, project=wish.project, taskset=self.taskset.name)
+            job = await Job.start(
+                name, wish.group, project=wish.project, taskset=self.taskset.name, trained_by=wish.trained_by
+            )
         self.job = job
         total = len(self.taskset) * wish.group
         display = Display(job, total)

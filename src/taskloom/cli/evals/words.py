@@ -45,6 +45,7 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     retries: int = 0
     name: str = ""
     project: str = ""
+    trained_by: str = ""
 
 
 def read_wish(spec: dict[str, Any]) -> Wish:

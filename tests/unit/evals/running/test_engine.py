@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from tests.unit.evals.running.stage import TASK, Journal, environment, repeat, rows, served
+from tests.unit.evals.running.stage import Journal, environment, repeat, rows, served
 
 from taskloom.domain.evaluation import Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
@@ -35,7 +35,7 @@ async def test_runs_stand_in_the_order_of_rows_and_tries_whatever_ends_first(
     groups = [run.group_id for run in job.runs]
     assert groups[0] == groups[1] != groups[2] == groups[3]
     assert (job.reward, job.graded_reward, job.errors) == (1.0, 1.0, [])
-    assert job.id == TASK
+    assert job.id == journal.folder.name
     assert [run.position for run in journal.runs] == [0, 1, 2, 3, 4, 5]
     assert journal.job.expected == 6
     assert journal.job.group == 2
@@ -341,6 +341,16 @@ async def test_a_job_gathers_several_calls(journal: Journal, runtime: Runtime) -
     assert journal.job.expected == 8
     with pytest.raises(ValueError, match="closed"):
         await Taskset("two", rows(2)).run(repeat, runtime, job=job)
+
+
+async def test_jobs_of_one_process_under_a_worker_share_its_task(journal: Journal, runtime: Runtime) -> None:
+    first = await Taskset("two", rows(2)).run(repeat, runtime)
+    second = await Taskset("two", rows(2)).run(repeat, runtime)
+
+    assert first.id == second.id == journal.folder.name
+    assert [run.position for run in [*first.runs, *second.runs]] == [0, 1, 2, 3]
+    assert [run.position for run in journal.runs] == [0, 1, 2, 3]
+    assert journal.job.expected == 4
 
 
 async def test_wrong_calls_raise_before_anything_runs(journal: Journal, runtime: Runtime) -> None:
