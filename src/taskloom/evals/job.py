@@ -135,11 +135,11 @@ class Job:
 
         return summarise([run.value() for run in self.runs], threshold=threshold, level=level)
 
-    def to_dataset(self, **options: Any) -> Any:
-        """The runs with their rewards and token samples as data for a trainer; see `evals.formats`."""
+    def to_dataset(self, *, graded_only: bool = True) -> list[dict[str, Any]]:
+        """The runs with their rewards and token samples as rows for a trainer; see `evals.formats`."""
         from taskloom.evals.formats import to_dataset
 
-        return to_dataset(self, **options)
+        return to_dataset(self.runs, graded_only=graded_only)
 
     # --- for the engine -----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from taskloom.domain.errors import TooLarge
-from taskloom.domain.evaluation import EvalJob, Step
+from taskloom.domain.evaluation import EvalJob, EvalRun, Step
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import MAX_NAME, MIN_NAME, check_project
 from taskloom.domain.task import TaskEdit, TaskType
@@ -57,6 +58,9 @@ SECTION = "Evaluation"  # of the job's parameters
 LOOK_AT_CODE = 5.0  # seconds that closing waits for what is found out of code and packages
 REWARD = ("reward", "mean")
 
+# What writing a value raises that is too large, or that no wire has: an agent may leave anything in its trace.
+_UNWRITABLE = (TooLarge, TypeError, ValueError, OverflowError, RecursionError)
+
 
 @dataclass(slots=True)
 class _Live:
@@ -89,8 +93,19 @@ class JobRecorder:
         self._capture: threading.Thread | None = None
 
     @classmethod
-    def open(cls, job: EvalJob, *, project: str, mode: OpenMode = "new", notices: Notices | None = None) -> Self:
-        """Begin the job's task, or go on with it (`resume`). Under a worker it is the worker's task."""
+    def open(
+        cls,
+        job: EvalJob,
+        *,
+        project: str,
+        mode: OpenMode = "new",
+        capture: bool = True,
+        notices: Notices | None = None,
+    ) -> Self:
+        """Begin the job's task, or go on with it (`resume`). Under a worker it is the worker's task.
+
+        capture: tell the code and packages of the script, of a new job.
+        """
         hosted = cls.attach(notices)
         if hosted is not None:
             return hosted
@@ -122,7 +137,7 @@ class JobRecorder:
             )
         )
         _open.add(recorder)
-        recorder._begin_shipping(capture=mode == "new")
+        recorder._begin_shipping(capture=capture and mode == "new")
         return recorder
 
     @classmethod
@@ -145,7 +160,7 @@ class JobRecorder:
         """Append to the journal; what no server would take is said once and left out."""
         try:
             self.writer.record(record)
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except _UNWRITABLE as error:
             kind = type(record).__name__
             self.notices.once(("record", kind), f"a {kind} of job {self.task} cannot be recorded: {error}")
 
@@ -231,30 +246,32 @@ class JobRecorder:
 
     def store_run(self, run: Run) -> None:
         """As it stands now."""
-        value = msgspec.structs.replace(run.value(), task=self.task)
+        self.store_value(msgspec.structs.replace(run.value(), task=self.task))
+
+    def store_value(self, value: EvalRun) -> None:
+        """A run that is there as a value. What of it cannot be written is left out and said."""
         try:
             self.writer.record(RunStored(run=value))
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except _UNWRITABLE as error:
             note = {"not recorded": f"args and answer: {error}"}
             self.record(RunStored(run=msgspec.structs.replace(value, args={}, answer=None, extra=note)))
 
     def _write_steps(self, live: _Live) -> None:
         steps, live.steps = live.steps, []
+        self.store_steps(live.run.trace_id, live.run.job_id, live.start, steps)
+
+    def store_steps(self, run: str, job: str, start: int, steps: Sequence[Step]) -> None:
+        """Steps from number `start` on. Of one that cannot be written its place is kept, with the reason."""
         if not steps:
             return
-        run = live.run
-        record = StepsTaken(run=run.trace_id, job=run.job_id, start=live.start, steps=tuple(steps))
         try:
-            self.writer.record(record)
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError):
-            for number, step in enumerate(steps, live.start):
-                self._write_step(run, number, step)
-
-    def _write_step(self, run: Run, number: int, step: Step) -> None:
-        """One alone; of a step that cannot be written its place is kept, with the reason."""
-        try:
-            self.writer.record(StepsTaken(run=run.trace_id, job=run.job_id, start=number, steps=(step,)))
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
+            self.writer.record(StepsTaken(run=run, job=job, start=start, steps=tuple(steps)))
+        except _UNWRITABLE as error:
+            if len(steps) > 1:
+                for number, step in enumerate(steps, start):
+                    self.store_steps(run, job, number, (step,))
+                return
+            (step,) = steps
             stub = Step(
                 source=step.source,
                 error=f"this step cannot be recorded: {error}",
@@ -262,7 +279,7 @@ class JobRecorder:
                 started=step.started,
                 ended=step.ended,
             )
-            self.record(StepsTaken(run=run.trace_id, job=run.job_id, start=number, steps=(stub,)))
+            self.record(StepsTaken(run=run, job=job, start=start, steps=(stub,)))
 
     # --- the end ------------------------------------------------------------------------------------------
 
