@@ -264,3 +264,48 @@ def test_odd_steps_are_told_as_lines() -> None:
     )
 
     assert step_lines(step) == ["user: ", "refused: no", "never", "error: it fell"]
+
+
+def test_a_job_goes_to_a_log_and_comes_back_as_another(
+    taskloom: Any, jobs: None, house: House, tmp_path: Path
+) -> None:
+    for name, format in (("log.eval", "inspect"), ("log.json", "inspect-json"), ("log", "verifiers")):
+        file = tmp_path / name
+        assert taskloom("eval", "export", JOBS[0], str(file), "--json").json["format"] == format
+
+        ran = taskloom("eval", "import", str(file), "--name", f"back from {format}", "--project", "sums", "--json")
+
+        assert ran.code == 0, ran.err
+        record = house.client.call(op.GET_JOB, job=ran.json["job"])
+        assert record.runs == ran.json["runs"] == 4
+        assert record.job.name == f"back from {format}"
+        again = taskloom("eval", "import", str(file))
+        assert again.code == 1
+        assert "on the server already" in again.err
+
+    rows = tmp_path / "rows.jsonl"
+    taskloom("eval", "export", JOBS[0], str(rows))
+    assert [json.loads(line)["reward"] for line in rows.read_text().splitlines()] == [1.0, 1.0, 1.0, None]
+    for words, said in (
+        (["export", JOBS[0], str(tmp_path / "log.xyz")], "expected --format with one of inspect"),
+        (["import", str(tmp_path / "nothing.eval")], "there is no such file"),
+        (["import", str(tmp_path / "rows.jsonl")], "rows.jsonl"),
+    ):
+        ran = taskloom("eval", *words)
+        assert (ran.code, said in " ".join(ran.err.split())) == (1, True), ran.err
+
+
+def test_a_folder_of_harbor_s_tasks_becomes_rows_and_an_environment(taskloom: Any, tmp_path: Path) -> None:
+    task = tmp_path / "tasks" / "first"
+    (task / "environment").mkdir(parents=True)
+    (task / "tests").mkdir()
+    (task / "task.toml").write_text('version = "1.0"\n[metadata]\ndifficulty = "easy"\n')
+    (task / "instruction.md").write_text("Say hello.")
+    (task / "environment" / "Dockerfile").write_text("FROM scratch\n")
+    (task / "tests" / "test.sh").write_text("true\n")
+
+    told = taskloom("eval", "import", str(tmp_path / "tasks"), "--json")
+
+    assert told.code == 0, told.err
+    assert told.json["rows"] == 1
+    assert [Path(file).name for file in told.json["files"]] == ["tasks.jsonl", "environment.py"]
