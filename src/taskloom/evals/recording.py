@@ -27,6 +27,7 @@ from taskloom.domain.evaluation import EvalJob, EvalRun, Step
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import MAX_NAME, MIN_NAME, check_project
 from taskloom.domain.task import TaskEdit, TaskType
+from taskloom.evals.storing import check, reduced_run, reduced_step, storable_job
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.sdk.delivery import Delivery
@@ -166,7 +167,7 @@ class JobRecorder:
 
     def store_job(self, job: EvalJob, parameters: dict[str, Any]) -> None:
         """The receipt, and what the job was given, as parameters of its task."""
-        self.record(JobStored(job=job))
+        self.record(JobStored(job=storable_job(job)))
         given = {name: encode(value) for name, value in parameters.items() if value is not None}
         if given and self.owner:
             self.edit(TaskEdit(parameters={SECTION: dict(given)}))
@@ -251,10 +252,9 @@ class JobRecorder:
     def store_value(self, value: EvalRun) -> None:
         """A run that is there as a value. What of it cannot be written is left out and said."""
         try:
-            self.writer.record(RunStored(run=value))
+            self.writer.record(check(RunStored(run=value)))
         except _UNWRITABLE as error:
-            note = {"not recorded": f"args and answer: {error}"}
-            self.record(RunStored(run=msgspec.structs.replace(value, args={}, answer=None, extra=note)))
+            self.record(RunStored(run=reduced_run(value, error)))
 
     def _write_steps(self, live: _Live) -> None:
         steps, live.steps = live.steps, []
@@ -265,20 +265,13 @@ class JobRecorder:
         if not steps:
             return
         try:
-            self.writer.record(StepsTaken(run=run, job=job, start=start, steps=tuple(steps)))
+            self.writer.record(check(StepsTaken(run=run, job=job, start=start, steps=tuple(steps))))
         except _UNWRITABLE as error:
             if len(steps) > 1:
                 for number, step in enumerate(steps, start):
                     self.store_steps(run, job, number, (step,))
                 return
-            (step,) = steps
-            stub = Step(
-                source=step.source,
-                error=f"this step cannot be recorded: {error}",
-                usage=step.usage,
-                started=step.started,
-                ended=step.ended,
-            )
+            stub = reduced_step(steps[0], error)
             self.record(StepsTaken(run=run, job=job, start=start, steps=(stub,)))
 
     # --- the end ------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ are raised here, by boundary; the engine around it makes data of them, reports a
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Self, cast
 import msgspec
 
 from taskloom.domain.evaluation import Boundary, EvalRun, Grade, Step, SubScore, TaskCall
+from taskloom.domain.intervals import LARGEST
 from taskloom.evals.capabilities import Capability
 from taskloom.evals.channel.contract import Control, Refused
 from taskloom.evals.failures import EnvironmentFailure, GraderFailure, InfrastructureFailure
@@ -256,10 +256,12 @@ def describe(error: BaseException | None) -> str:
 
 
 def read_grade(frame: dict[str, Any]) -> Grade:
-    """A grade from its frame; GraderFailure for one without a finite `score`."""
+    """A grade from its frame; GraderFailure for one without a finite `score`, or with parts that are none."""
     score = frame.get("score")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise GraderFailure(f"the grade has the score {score!r:.80}: expected a finite number")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= LARGEST:
+        raise GraderFailure(
+            f"the grade has the score {score!r:.80}: expected a finite number, of at most {LARGEST:g}"
+        )
     parts = {"score", "done", "content", "info", "isError", "subscores"}
     try:
         return Grade(
@@ -276,10 +278,13 @@ def read_grade(frame: dict[str, Any]) -> Grade:
 
 
 def _subscore(entry: dict[str, Any]) -> SubScore:
+    value, weight = float(entry.get("value", entry.get("score", 0.0))), float(entry.get("weight", 1.0))
+    if not (abs(value) <= LARGEST and abs(weight) <= LARGEST):
+        raise ValueError(f"subscore {entry['name']!r:.80}: expected finite numbers")
     return SubScore(
         name=str(entry["name"]),
-        value=float(entry.get("value", entry.get("score", 0.0))),
-        weight=float(entry.get("weight", 1.0)),
+        value=value,
+        weight=weight,
         children=tuple(_subscore(one) for one in entry.get("children") or ()),
         info=dict(entry.get("info") or entry.get("metadata") or {}),
     )

@@ -403,3 +403,40 @@ async def test_what_cannot_be_recorded_keeps_its_place(journal: Journal, runtime
     assert [step.source for step in steps] == ["task", "user", "agent", "agent", "task"]
     assert "cannot be recorded" in steps[2].error
     assert steps[3].content == "small"
+
+
+async def test_what_no_server_takes_is_reduced_to_what_one_does(journal: Journal, runtime: Runtime) -> None:
+    async def wild(run: Run) -> None:
+        anything: Any = object()
+        run.record(Step(source="agent", content=anything))
+        run.record(Step(source="agent", content="half \ud800"))
+        run.record(Step(source="agent", usage=Usage(prompt_tokens=-1)))
+        run.record(Step(source="agent", content="fine", started=float("nan")))
+        run.record(Step(source="agent", content="fine"))
+        run.trace.stop_reason = anything
+        run.model = "m" * 1000
+        run.trace.content = "0"
+
+    job = await Taskset("one", rows(1)).run(wild, runtime)
+
+    steps = journal.steps(job.runs[0].trace_id)
+    assert [bool(step.error) for step in steps] == [False, False, True, True, True, True, False, False]
+    (told,) = journal.runs
+    assert (told.status, told.reward, told.slug, told.model) == ("completed", 1.0, "ask-0", "m" * 256)
+    assert "cannot be recorded" in told.extra["not recorded"]
+
+
+async def test_scores_that_are_no_numbers_are_failures_of_the_grader(journal: Journal) -> None:
+    env = environment()
+
+    @env.template(id="score")
+    async def score(value: float) -> Any:
+        yield "say something"
+        yield value
+
+    async with served(env) as place:
+        tasks = [Task(env="stage", id="score", args={"value": value}) for value in (7, -2, 1e200)]
+        job = await Taskset("scores", tasks).run(repeat, place)
+
+    assert [run.boundary for run in job.runs] == ["", "", "grader"]
+    assert [run.reward for run in job.runs] == [7.0, -2.0, 0.0]
