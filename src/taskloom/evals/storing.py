@@ -47,7 +47,7 @@ def reduced_run(run: EvalRun, why: Exception) -> EvalRun:
     """What is left of a run that cannot be stored: where it stands, how it ended, its reward."""
     reward = run.grade.reward if run.grade is not None else None
     graded = isinstance(reward, float) and abs(reward) <= LARGEST
-    fresh = EvalRun(
+    return EvalRun(
         id=run.id,
         job=run.job,
         task=run.task,
@@ -69,7 +69,6 @@ def reduced_run(run: EvalRun, why: Exception) -> EvalRun:
         ended=run.ended,
         extra={"not recorded": f"parts of this run cannot be recorded: {_reason(why)}"},
     )
-    return fresh
 
 
 def reduced_step(step: Step, why: Exception) -> Step:

@@ -269,7 +269,7 @@ def test_odd_steps_are_told_as_lines() -> None:
 def test_a_job_goes_to_a_log_and_comes_back_as_another(
     taskloom: Any, jobs: None, house: House, tmp_path: Path
 ) -> None:
-    for name, format in (("log.eval", "inspect"), ("log.json", "inspect-json"), ("log", "verifiers")):
+    for name, format in (("log.eval", "inspect"), ("log", "verifiers")):
         file = tmp_path / name
         assert taskloom("eval", "export", JOBS[0], str(file), "--json").json["format"] == format
 
