@@ -230,7 +230,7 @@ class Run:
         except Refused as refused:
             text = refused.message or "the template raised an exception without a message"
             raise EnvironmentFailure(text) from None
-        self.opening, self.prompt = frame, frame.get("prompt")
+        self.opening, self.prompt = frame, read_prompt(frame)
         call = TaskCall("setup", self.task.id, self.task.args)
         self.record(Step(source="task", task_call=call, started=begun, ended=time.time()))
         if self.prompt is not None:
@@ -253,6 +253,16 @@ class Run:
 def describe(error: BaseException | None) -> str:
     """An exception in one line, by its type."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def read_prompt(frame: dict[str, Any]) -> Any:
+    """A text, messages or None; EnvironmentFailure for what no agent can be given."""
+    prompt = frame.get("prompt")
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and all(isinstance(one, dict) for one in cast("list[Any]", prompt)):
+        return cast("list[dict[str, Any]]", prompt)
+    raise EnvironmentFailure(f"the prompt is {prompt!r:.80}: expected a text or a list of messages")
 
 
 def read_grade(frame: dict[str, Any]) -> Grade:

@@ -27,6 +27,7 @@ from taskloom.cli.evals.words import (
     make_limits,
     make_runtime,
     read_wish,
+    standing,
 )
 from taskloom.cli.output import JsonFlag, duration, number, print_fields, print_json, print_table, say
 from taskloom.domain.errors import BadInput
@@ -115,11 +116,11 @@ def run(
     if not source:
         raise typer.BadParameter("give a SOURCE: a file, a folder, or a taskset of the server")
     wish = Wish(
-        source=source,
+        source=standing(source),
         version=version,
-        agent=agent,
+        agent=standing(agent),
         model=model,
-        runtime=runtime,
+        runtime=standing(runtime),
         group=group,
         max_concurrent=max_concurrent,
         slugs=tuple(slug or ()),
@@ -149,7 +150,7 @@ def _resume(reference: str, *, retry_failed: bool, json: bool) -> int:
     from taskloom.wire.operations import GET_JOB
 
     with connect.server() as client:
-        identifier = connect.task_id(client, reference) if len(reference) < 32 else reference
+        identifier = connect.task_id(client, reference)
         wait_for_journal(identifier)
         found = client.call(GET_JOB, job=identifier)
     return _run(read_wish(found.job.spec), found.job.id, json=json, retry_failed=retry_failed)

@@ -61,6 +61,17 @@ def read_wish(spec: dict[str, Any]) -> Wish:
         raise BadInput(f"the words that this job was made with cannot be read: {error}") from None
 
 
+def standing(words: str) -> str:
+    """The words with the path in them, if there is one, made absolute: a job is resumed from any folder."""
+    if words and Path(words).exists():
+        return str(Path(words).resolve())
+    head, colon, tail = words.partition(":")
+    if head == "local" and tail and Path(tail).exists():
+        return f"local:{Path(tail).resolve()}"
+    path, colon, name = words.rpartition(":")
+    return f"{Path(path).resolve()}:{name}" if colon and path.endswith(".py") and Path(path).is_file() else words
+
+
 def load_taskset(wish: Wish) -> Taskset:
     """The rows, without those that were not asked for."""
     taskset = _load(wish)
