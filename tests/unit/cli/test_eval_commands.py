@@ -12,6 +12,7 @@ from tests.conftest import House
 
 from taskloom.cli.evals.display import Display, cost
 from taskloom.cli.evals.reading import step_lines
+from taskloom.cli.evals.words import whole_agent, whole_path, whole_runtime
 from taskloom.cli.main import build_app
 from taskloom.domain.evaluation import (
     EvalJob,
@@ -240,6 +241,23 @@ def test_a_first_word_that_is_no_command_is_a_source() -> None:
     ):
         context = group.make_context("eval", list(words))
         assert [*context._protected_args, *context.args][0] == command
+
+
+def test_paths_in_words_are_made_whole_and_other_words_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("agent.py", "openai", "rows.jsonl"):
+        (tmp_path / name).write_text("")
+
+    assert whole_path("rows.jsonl") == f"{tmp_path}/rows.jsonl"
+    assert whole_path("x" * 10_000) == "x" * 10_000
+    assert whole_path("") == ""
+    assert whole_agent("agent.py:solve") == f"{tmp_path}/agent.py:solve"
+    assert whole_agent("openai") == "openai"
+    assert whole_agent("scripted:agent.py") == "scripted:agent.py"
+    assert whole_runtime("local:agent.py") == f"local:{tmp_path}/agent.py"
+    assert whole_runtime("tcp://127.0.0.1:1") == "tcp://127.0.0.1:1"
 
 
 def test_the_line_of_a_running_evaluation_says_how_it_goes() -> None:

@@ -27,7 +27,9 @@ from taskloom.cli.evals.words import (
     make_limits,
     make_runtime,
     read_wish,
-    standing,
+    whole_agent,
+    whole_path,
+    whole_runtime,
 )
 from taskloom.cli.output import JsonFlag, duration, number, print_fields, print_json, print_table, say
 from taskloom.domain.errors import BadInput
@@ -116,11 +118,11 @@ def run(
     if not source:
         raise typer.BadParameter("give a SOURCE: a file, a folder, or a taskset of the server")
     wish = Wish(
-        source=standing(source),
+        source=whole_path(source),
         version=version,
-        agent=standing(agent),
+        agent=whole_agent(agent),
         model=model,
-        runtime=standing(runtime),
+        runtime=whole_runtime(runtime),
         group=group,
         max_concurrent=max_concurrent,
         slugs=tuple(slug or ()),

@@ -61,15 +61,23 @@ def read_wish(spec: dict[str, Any]) -> Wish:
         raise BadInput(f"the words that this job was made with cannot be read: {error}") from None
 
 
-def standing(words: str) -> str:
-    """The words with the path in them, if there is one, made absolute: a job is resumed from any folder."""
-    if words and Path(words).exists():
-        return str(Path(words).resolve())
-    head, colon, tail = words.partition(":")
-    if head == "local" and tail and Path(tail).exists():
-        return f"local:{Path(tail).resolve()}"
+def whole_path(words: str, before: str = "", after: str = "") -> str:
+    """The words with the path between `before` and `after` made absolute: a job is resumed from any folder."""
+    try:
+        path = Path(words)
+        return f"{before}{path.resolve() if words and path.exists() else words}{after}"
+    except OSError:  # longer than a path may be
+        return f"{before}{words}{after}"
+
+
+def whole_agent(words: str) -> str:
     path, colon, name = words.rpartition(":")
-    return f"{Path(path).resolve()}:{name}" if colon and path.endswith(".py") and Path(path).is_file() else words
+    return whole_path(path, after=f":{name}") if colon and path.endswith(".py") else words
+
+
+def whole_runtime(words: str) -> str:
+    kind, colon, path = words.partition(":")
+    return whole_path(path, before="local:") if colon and kind == "local" else words
 
 
 def load_taskset(wish: Wish) -> Taskset:
