@@ -132,6 +132,7 @@ async def _run_into(plan: Plan, job: Job) -> None:
             run = await (run_whole(place, conditions, job) if whole else roll_out(place, conditions))
             if not plan.keep_traces:
                 run.trace.steps.clear()
+                run.opening = {}
             if plan.progress is not None:
                 plan.progress(job, run)
             _stop_if_cancelled()
@@ -221,6 +222,7 @@ async def _describe(plan: Plan, job: Job, group: int) -> tuple[str, str]:
         group=group,
         agent=name,
         model=model,
+        trained_by=job.value.trained_by or str(getattr(plan.agent, "trained_by", "") or ""),
         expected=expected,
         fingerprints=now,
         spec={"agent": spec} | job.value.spec | plan.spec,

@@ -45,25 +45,33 @@ class Job:
         self.closed = False
         self.resumed = earlier is not None
         self._runs: dict[int, Run] = {}
-        self._places = 0
+        self._places = 0 if recorder is None else recorder.first
         self._sum = 0.0
         self._attempts = {run.position: run.attempt for run in earlier.runs} if earlier else {}
         for position, run in sorted(earlier.done().items()) if earlier else ():
             self.add(position, run, tell=False)
 
     @classmethod
-    async def start(cls, name: str, group: int = 1, *, project: str = "", taskset: str = "") -> Self:
+    async def start(
+        cls, name: str, group: int = 1, *, project: str = "", taskset: str = "", trained_by: str = ""
+    ) -> Self:
         """Open a job that spans several calls; close it, or leave a `with` block, when they are over.
 
         project: where it stands; by default the setting `evals.project`, else one that is called like `taskset` or
-        `name`. ValueError for a name or project that cannot be one, or a `group` below 1.
+        `name`. trained_by: id of the task that made the evaluated model. ValueError for a name or project that cannot be one, or a `group` below 1.
         """
         if not name:
             raise ValueError("a job needs a name")
         value = EvalJob(
-            id=new_job_id(), name=name, taskset=taskset, group=checked_group(group), created=time.time()
+            id=new_job_id(),
+            name=name,
+            taskset=taskset,
+            group=checked_group(group),
+            trained_by=trained_by,
+            created=time.time(),
         )
         recorder = JobRecorder.open(value, project=project or default_project(taskset or name))
+        value = msgspec.structs.replace(value, expected=recorder.first)
         recorder.store_job(value, {})
         return cls(value, recorder)
 
@@ -127,11 +135,11 @@ class Job:
 
         return summarise([run.value() for run in self.runs], threshold=threshold, level=level)
 
-    def to_dataset(self, **options: Any) -> Any:
-        """The runs with their rewards and token samples as data for a trainer; see `evals.formats`."""
+    def to_dataset(self, *, graded_only: bool = True) -> list[dict[str, Any]]:
+        """The runs with their rewards and token samples as rows for a trainer; see `evals.formats`."""
         from taskloom.evals.formats import to_dataset
 
-        return to_dataset(self, **options)
+        return to_dataset(self.runs, graded_only=graded_only)
 
     # --- for the engine -----------------------------------------------------------------------------------
 
@@ -154,6 +162,7 @@ class Job:
             self._places = max(self._places, count)
             return 0
         first, self._places = self._places, self._places + count
+        self.recorder.take_places(self._places)
         return first
 
     def has(self, position: int) -> bool:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from taskloom.domain.errors import TooLarge
-from taskloom.domain.evaluation import EvalJob, Step
+from taskloom.domain.evaluation import EvalJob, EvalRun, Step
 from taskloom.domain.parameters import encode
 from taskloom.domain.project import MAX_NAME, MIN_NAME, check_project
 from taskloom.domain.task import TaskEdit, TaskType
+from taskloom.evals.storing import check, reduced_run, reduced_step, storable_job
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
 from taskloom.sdk.delivery import Delivery
@@ -57,6 +59,9 @@ SECTION = "Evaluation"  # of the job's parameters
 LOOK_AT_CODE = 5.0  # seconds that closing waits for what is found out of code and packages
 REWARD = ("reward", "mean")
 
+# What writing a value raises that is too large, or that no wire has: an agent may leave anything in its trace.
+_UNWRITABLE = (TooLarge, TypeError, ValueError, OverflowError, RecursionError)
+
 
 @dataclass(slots=True)
 class _Live:
@@ -78,6 +83,7 @@ class JobRecorder:
     def __init__(self, writer: Writer, task: str, *, owner: bool, offline: bool, notices: Notices) -> None:
         self.writer, self.task, self.owner, self.offline = writer, task, owner, offline
         self.again = False  # whether runs may be there already, of an earlier attempt at this task
+        self.first = 0 if owner else _taken.get(task, 0)  # place of its first run
         self.notices = notices
         self.delivery = Delivery(writer.task_folder)
         self.closed = False
@@ -88,8 +94,19 @@ class JobRecorder:
         self._capture: threading.Thread | None = None
 
     @classmethod
-    def open(cls, job: EvalJob, *, project: str, mode: OpenMode = "new", notices: Notices | None = None) -> Self:
-        """Begin the job's task, or go on with it (`resume`). Under a worker it is the worker's task."""
+    def open(
+        cls,
+        job: EvalJob,
+        *,
+        project: str,
+        mode: OpenMode = "new",
+        capture: bool = True,
+        notices: Notices | None = None,
+    ) -> Self:
+        """Begin the job's task, or go on with it (`resume`). Under a worker it is the worker's task.
+
+        capture: tell the code and packages of the script, of a new job.
+        """
         hosted = cls.attach(notices)
         if hosted is not None:
             return hosted
@@ -121,7 +138,7 @@ class JobRecorder:
             )
         )
         _open.add(recorder)
-        recorder._begin_shipping(capture=mode == "new")
+        recorder._begin_shipping(capture=capture and mode == "new")
         return recorder
 
     @classmethod
@@ -144,16 +161,21 @@ class JobRecorder:
         """Append to the journal; what no server would take is said once and left out."""
         try:
             self.writer.record(record)
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except _UNWRITABLE as error:
             kind = type(record).__name__
             self.notices.once(("record", kind), f"a {kind} of job {self.task} cannot be recorded: {error}")
 
     def store_job(self, job: EvalJob, parameters: dict[str, Any]) -> None:
         """The receipt, and what the job was given, as parameters of its task."""
-        self.record(JobStored(job=job))
+        self.record(JobStored(job=storable_job(job)))
         given = {name: encode(value) for name, value in parameters.items() if value is not None}
         if given and self.owner:
             self.edit(TaskEdit(parameters={SECTION: dict(given)}))
+
+    def take_places(self, count: int) -> None:
+        """So many places of the task are taken. Jobs that a worker's process has one after the other share its task."""
+        if not self.owner:
+            _taken[self.task] = max(count, _taken.get(self.task, 0))
 
     def edit(self, edit: TaskEdit) -> None:
         self.record(Edited(edit=edit, time=time.time()))
@@ -225,38 +247,32 @@ class JobRecorder:
 
     def store_run(self, run: Run) -> None:
         """As it stands now."""
-        value = msgspec.structs.replace(run.value(), task=self.task)
+        self.store_value(msgspec.structs.replace(run.value(), task=self.task))
+
+    def store_value(self, value: EvalRun) -> None:
+        """A run that is there as a value. What of it cannot be written is left out and said."""
         try:
-            self.writer.record(RunStored(run=value))
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
-            note = {"not recorded": f"args and answer: {error}"}
-            self.record(RunStored(run=msgspec.structs.replace(value, args={}, answer=None, extra=note)))
+            self.writer.record(check(RunStored(run=value)))
+        except _UNWRITABLE as error:
+            self.record(RunStored(run=reduced_run(value, error)))
 
     def _write_steps(self, live: _Live) -> None:
         steps, live.steps = live.steps, []
+        self.store_steps(live.run.trace_id, live.run.job_id, live.start, steps)
+
+    def store_steps(self, run: str, job: str, start: int, steps: Sequence[Step]) -> None:
+        """Steps from number `start` on. Of one that cannot be written its place is kept, with the reason."""
         if not steps:
             return
-        run = live.run
-        record = StepsTaken(run=run.trace_id, job=run.job_id, start=live.start, steps=tuple(steps))
         try:
-            self.writer.record(record)
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError):
-            for number, step in enumerate(steps, live.start):
-                self._write_step(run, number, step)
-
-    def _write_step(self, run: Run, number: int, step: Step) -> None:
-        """One alone; of a step that cannot be written its place is kept, with the reason."""
-        try:
-            self.writer.record(StepsTaken(run=run.trace_id, job=run.job_id, start=number, steps=(step,)))
-        except (TooLarge, TypeError, ValueError, OverflowError, RecursionError) as error:
-            stub = Step(
-                source=step.source,
-                error=f"this step cannot be recorded: {error}",
-                usage=step.usage,
-                started=step.started,
-                ended=step.ended,
-            )
-            self.record(StepsTaken(run=run.trace_id, job=run.job_id, start=number, steps=(stub,)))
+            self.writer.record(check(StepsTaken(run=run, job=job, start=start, steps=tuple(steps))))
+        except _UNWRITABLE as error:
+            if len(steps) > 1:
+                for number, step in enumerate(steps, start):
+                    self.store_steps(run, job, number, (step,))
+                return
+            stub = reduced_step(steps[0], error)
+            self.record(StepsTaken(run=run, job=job, start=start, steps=(stub,)))
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -366,6 +382,7 @@ class _OpenJobs:
 
 
 _open = _OpenJobs()
+_taken: dict[str, int] = {}  # places of the runs that this process has in a worker's task
 
 
 def _create(root: Path, task: str, name: str, project: str, offline: bool, notices: Notices) -> Writer:

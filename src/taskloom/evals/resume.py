@@ -57,9 +57,11 @@ def is_done(run: EvalRun, retry_failed: bool = False) -> bool:
 
 def read_job(identifier: str, retry_failed: bool = False) -> Earlier:
     """From the server, after what waits on this machine has been sent to it. Conflict for a job that still runs."""
+    from taskloom.sdk.identity import check_task_id
     from taskloom.wire.connection import find_address
     from taskloom.wire.send import Client
 
+    check_task_id(identifier, "job id")
     address = find_address()
     if address is None:
         raise BadInput(NO_SERVER)

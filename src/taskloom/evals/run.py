@@ -10,7 +10,6 @@ are raised here, by boundary; the engine around it makes data of them, reports a
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Self, cast
 import msgspec
 
 from taskloom.domain.evaluation import Boundary, EvalRun, Grade, Step, SubScore, TaskCall
+from taskloom.domain.intervals import LARGEST
 from taskloom.evals.capabilities import Capability
 from taskloom.evals.channel.contract import Control, Refused
 from taskloom.evals.failures import EnvironmentFailure, GraderFailure, InfrastructureFailure
@@ -230,7 +230,7 @@ class Run:
         except Refused as refused:
             text = refused.message or "the template raised an exception without a message"
             raise EnvironmentFailure(text) from None
-        self.opening, self.prompt = frame, frame.get("prompt")
+        self.opening, self.prompt = frame, read_prompt(frame)
         call = TaskCall("setup", self.task.id, self.task.args)
         self.record(Step(source="task", task_call=call, started=begun, ended=time.time()))
         if self.prompt is not None:
@@ -255,11 +255,23 @@ def describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+def read_prompt(frame: dict[str, Any]) -> Any:
+    """A text, messages or None; EnvironmentFailure for what no agent can be given."""
+    prompt = frame.get("prompt")
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and all(isinstance(one, dict) for one in cast("list[Any]", prompt)):
+        return cast("list[dict[str, Any]]", prompt)
+    raise EnvironmentFailure(f"the prompt is {prompt!r:.80}: expected a text or a list of messages")
+
+
 def read_grade(frame: dict[str, Any]) -> Grade:
-    """A grade from its frame; GraderFailure for one without a finite `score`."""
+    """A grade from its frame; GraderFailure for one without a finite `score`, or with parts that are none."""
     score = frame.get("score")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise GraderFailure(f"the grade has the score {score!r:.80}: expected a finite number")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= LARGEST:
+        raise GraderFailure(
+            f"the grade has the score {score!r:.80}: expected a finite number, of at most {LARGEST:g}"
+        )
     parts = {"score", "done", "content", "info", "isError", "subscores"}
     try:
         return Grade(
@@ -276,10 +288,13 @@ def read_grade(frame: dict[str, Any]) -> Grade:
 
 
 def _subscore(entry: dict[str, Any]) -> SubScore:
+    value, weight = float(entry.get("value", entry.get("score", 0.0))), float(entry.get("weight", 1.0))
+    if not (abs(value) <= LARGEST and abs(weight) <= LARGEST):
+        raise ValueError(f"subscore {entry['name']!r:.80}: expected finite numbers")
     return SubScore(
         name=str(entry["name"]),
-        value=float(entry.get("value", entry.get("score", 0.0))),
-        weight=float(entry.get("weight", 1.0)),
+        value=value,
+        weight=weight,
         children=tuple(_subscore(one) for one in entry.get("children") or ()),
         info=dict(entry.get("info") or entry.get("metadata") or {}),
     )

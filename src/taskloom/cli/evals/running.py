@@ -27,6 +27,9 @@ from taskloom.cli.evals.words import (
     make_limits,
     make_runtime,
     read_wish,
+    whole_agent,
+    whole_path,
+    whole_runtime,
 )
 from taskloom.cli.output import JsonFlag, duration, number, print_fields, print_json, print_table, say
 from taskloom.domain.errors import BadInput
@@ -90,6 +93,12 @@ def run(
     ] = 0,
     name: Annotated[str, typer.Option("--name", help="Name of the job.", show_default=False)] = "",
     project: Annotated[str, typer.Option("--project", "-p", help="Project of the job.", show_default=False)] = "",
+    trained_by: Annotated[
+        str,
+        typer.Option(
+            "--trained-by", metavar="TASK", help="The task that made the evaluated model.", show_default=False
+        ),
+    ] = "",
     version: Annotated[
         int, typer.Option("--version", min=0, help="Of a taskset of the server; by default the newest.")
     ] = 0,
@@ -109,11 +118,11 @@ def run(
     if not source:
         raise typer.BadParameter("give a SOURCE: a file, a folder, or a taskset of the server")
     wish = Wish(
-        source=source,
+        source=whole_path(source),
         version=version,
-        agent=agent,
+        agent=whole_agent(agent),
         model=model,
-        runtime=runtime,
+        runtime=whole_runtime(runtime),
         group=group,
         max_concurrent=max_concurrent,
         slugs=tuple(slug or ()),
@@ -126,8 +135,16 @@ def run(
         retries=retries,
         name=name,
         project=project,
+        trained_by=_task(trained_by),
     )
     raise typer.Exit(_run(wish, "", json=json))
+
+
+def _task(reference: str) -> str:
+    if not reference:
+        return ""
+    with connect.server() as client:
+        return connect.find_task(client, reference).id
 
 
 def _resume(reference: str, *, retry_failed: bool, json: bool) -> int:
@@ -135,7 +152,7 @@ def _resume(reference: str, *, retry_failed: bool, json: bool) -> int:
     from taskloom.wire.operations import GET_JOB
 
     with connect.server() as client:
-        identifier = connect.task_id(client, reference) if len(reference) < 32 else reference
+        identifier = connect.task_id(client, reference)
         wait_for_journal(identifier)
         found = client.call(GET_JOB, job=identifier)
     return _run(read_wish(found.job.spec), found.job.id, json=json, retry_failed=retry_failed)
@@ -181,7 +198,9 @@ class _Evaluation:
             job = await Job.resume(self.resume, retry_failed=self.retry_failed)
         else:
             name = wish.name or title(self.taskset.name, list(self.taskset), wish.group)
-            job = await Job.start(name, wish.group, project=wish.project, taskset=self.taskset.name)
+            job = await Job.start(
+                name, wish.group, project=wish.project, taskset=self.taskset.name, trained_by=wish.trained_by
+            )
         self.job = job
         total = len(self.taskset) * wish.group
         display = Display(job, total)

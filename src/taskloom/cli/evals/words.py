@@ -45,6 +45,7 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     retries: int = 0
     name: str = ""
     project: str = ""
+    trained_by: str = ""
 
 
 def read_wish(spec: dict[str, Any]) -> Wish:
@@ -58,6 +59,25 @@ def read_wish(spec: dict[str, Any]) -> Wish:
         return msgspec.convert(words, Wish)
     except msgspec.ValidationError as error:
         raise BadInput(f"the words that this job was made with cannot be read: {error}") from None
+
+
+def whole_path(words: str, before: str = "", after: str = "") -> str:
+    """The words with the path between `before` and `after` made absolute: a job is resumed from any folder."""
+    try:
+        path = Path(words)
+        return f"{before}{path.resolve() if words and path.exists() else words}{after}"
+    except OSError:  # longer than a path may be
+        return f"{before}{words}{after}"
+
+
+def whole_agent(words: str) -> str:
+    path, colon, name = words.rpartition(":")
+    return whole_path(path, after=f":{name}") if colon and path.endswith(".py") else words
+
+
+def whole_runtime(words: str) -> str:
+    kind, colon, path = words.partition(":")
+    return whole_path(path, before="local:") if colon and kind == "local" else words
 
 
 def load_taskset(wish: Wish) -> Taskset:

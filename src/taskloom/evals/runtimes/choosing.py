@@ -57,8 +57,13 @@ class BySource:
 
 
 def tell(text: str) -> None:
-    """A line for people, beside whatever a script prints."""
-    print(f"taskloom: {text}", file=sys.stderr)
+    """A line for people, beside whatever a script prints; once in a process."""
+    if text not in _told:
+        _told.add(text)
+        print(f"taskloom: {text}", file=sys.stderr)
+
+
+_told: set[str] = set()
 
 
 def _some(names: Sequence[str]) -> str:

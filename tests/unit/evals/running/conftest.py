@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.evals.running.stage import TASK, Journal, environment, served
+from tests.unit.evals.running.stage import Journal, environment, served
 
 from taskloom.evals import Runtime
 
 
 @pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
-    folder = tmp_path / "journal" / TASK
+    task = uuid.uuid4().hex
+    folder = tmp_path / "journal" / task
     monkeypatch.setenv("TASKLOOM_LEASE", "token")
-    monkeypatch.setenv("TASKLOOM_TASK_ID", TASK)
+    monkeypatch.setenv("TASKLOOM_TASK_ID", task)
     monkeypatch.setenv("TASKLOOM_JOURNAL", str(folder))
     return Journal(folder)
 

@@ -16,7 +16,6 @@ from taskloom.journal import layout
 from taskloom.journal.reader import Reader
 from taskloom.wire.records import JobStored, Record, RunStored, StepsTaken
 
-TASK = "a" * 32
 R = TypeVar("R")
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from tests.unit.evals.running.stage import TASK, Journal, environment, repeat, rows, served
+from tests.unit.evals.running.stage import Journal, environment, repeat, rows, served
 
 from taskloom.domain.evaluation import Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
@@ -35,7 +35,7 @@ async def test_runs_stand_in_the_order_of_rows_and_tries_whatever_ends_first(
     groups = [run.group_id for run in job.runs]
     assert groups[0] == groups[1] != groups[2] == groups[3]
     assert (job.reward, job.graded_reward, job.errors) == (1.0, 1.0, [])
-    assert job.id == TASK
+    assert job.id == journal.folder.name
     assert [run.position for run in journal.runs] == [0, 1, 2, 3, 4, 5]
     assert journal.job.expected == 6
     assert journal.job.group == 2
@@ -343,6 +343,16 @@ async def test_a_job_gathers_several_calls(journal: Journal, runtime: Runtime) -
         await Taskset("two", rows(2)).run(repeat, runtime, job=job)
 
 
+async def test_jobs_of_one_process_under_a_worker_share_its_task(journal: Journal, runtime: Runtime) -> None:
+    first = await Taskset("two", rows(2)).run(repeat, runtime)
+    second = await Taskset("two", rows(2)).run(repeat, runtime)
+
+    assert first.id == second.id == journal.folder.name
+    assert [run.position for run in [*first.runs, *second.runs]] == [0, 1, 2, 3]
+    assert [run.position for run in journal.runs] == [0, 1, 2, 3]
+    assert journal.job.expected == 4
+
+
 async def test_wrong_calls_raise_before_anything_runs(journal: Journal, runtime: Runtime) -> None:
     taskset = Taskset("one", rows(1))
     for wrong in (
@@ -393,3 +403,40 @@ async def test_what_cannot_be_recorded_keeps_its_place(journal: Journal, runtime
     assert [step.source for step in steps] == ["task", "user", "agent", "agent", "task"]
     assert "cannot be recorded" in steps[2].error
     assert steps[3].content == "small"
+
+
+async def test_what_no_server_takes_is_reduced_to_what_one_does(journal: Journal, runtime: Runtime) -> None:
+    async def wild(run: Run) -> None:
+        anything: Any = object()
+        run.record(Step(source="agent", content=anything))
+        run.record(Step(source="agent", content="half \ud800"))
+        run.record(Step(source="agent", usage=Usage(prompt_tokens=-1)))
+        run.record(Step(source="agent", content="fine", started=float("nan")))
+        run.record(Step(source="agent", content="fine"))
+        run.trace.stop_reason = anything
+        run.model = "m" * 1000
+        run.trace.content = "0"
+
+    job = await Taskset("one", rows(1)).run(wild, runtime)
+
+    steps = journal.steps(job.runs[0].trace_id)
+    assert [bool(step.error) for step in steps] == [False, False, True, True, True, True, False, False]
+    (told,) = journal.runs
+    assert (told.status, told.reward, told.slug, told.model) == ("completed", 1.0, "ask-0", "m" * 256)
+    assert "cannot be recorded" in told.extra["not recorded"]
+
+
+async def test_scores_that_are_no_numbers_are_failures_of_the_grader(journal: Journal) -> None:
+    env = environment()
+
+    @env.template(id="score")
+    async def score(value: float) -> Any:
+        yield "say something"
+        yield value
+
+    async with served(env) as place:
+        tasks = [Task(env="stage", id="score", args={"value": value}) for value in (7, -2, 1e200)]
+        job = await Taskset("scores", tasks).run(repeat, place)
+
+    assert [run.boundary for run in job.runs] == ["", "", "grader"]
+    assert [run.reward for run in job.runs] == [7.0, -2.0, 0.0]
