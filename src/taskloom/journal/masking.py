@@ -29,7 +29,7 @@ from urllib.parse import quote, quote_plus
 import msgspec
 
 from taskloom.journal import layout
-from taskloom.wire.records import Edited, Ended, Plotted, Record
+from taskloom.wire.records import Edited, Ended, Plotted, Record, RunStored, StepsTaken
 
 SHORTEST = 4  # characters
 SHORTEST_CODED = 8  # bytes of a form that is not the value's own: fewer would meet by chance
@@ -96,8 +96,8 @@ class Masks:
         return self._masked(window)[start - first : max(end, 0)]
 
     def record(self, record: Record) -> Record:
-        """What a script tells of itself may quote a secret, too: an edit, its last words, a plot's texts."""
-        if not isinstance(record, Edited | Ended | Plotted):
+        """What a script tells of itself may quote a secret, too: an edit, its last words, a plot's texts, a trace."""
+        if not isinstance(record, Edited | Ended | Plotted | RunStored | StepsTaken):
             return record
         told = self._walk(msgspec.to_builtins(record))
         with contextlib.suppress(msgspec.ValidationError):  # a secret that is a word of ours, such as a status
