@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
+    from taskloom.evals.runtimes.container import DockerRuntime
     from taskloom.evals.runtimes.contract import Runtime
+    from taskloom.evals.runtimes.hosted import HostedRuntime
+    from taskloom.evals.runtimes.inprocess import InProcessRuntime
+    from taskloom.evals.runtimes.leased import HUDRuntime, LeasedRuntime
+    from taskloom.evals.runtimes.local import LocalRuntime
+    from taskloom.evals.runtimes.shared import Shared
     from taskloom.evals.task import Task
     from taskloom.evals.taskset import Taskset
     from taskloom.evals.trace import Trace
@@ -37,13 +43,20 @@ _PLACES = {
     "Answer": "taskloom.evals.results",
     "Capability": "taskloom.evals.capabilities",
     "Chat": "taskloom.evals.chat",
+    "DockerRuntime": "taskloom.evals.runtimes.container",
     "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
+    "HUDRuntime": "taskloom.evals.runtimes.leased",
+    "HostedRuntime": "taskloom.evals.runtimes.hosted",
+    "InProcessRuntime": "taskloom.evals.runtimes.inprocess",
     "Job": "taskloom.evals.job",
+    "LeasedRuntime": "taskloom.evals.runtimes.leased",
     "Limits": "taskloom.evals.limits",
+    "LocalRuntime": "taskloom.evals.runtimes.local",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
+    "Shared": "taskloom.evals.runtimes.shared",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
@@ -56,13 +69,20 @@ __all__ = [
     "Answer",
     "Capability",
     "Chat",
+    "DockerRuntime",
     "Environment",
     "EvaluationResult",
     "Grade",
+    "HUDRuntime",
+    "HostedRuntime",
+    "InProcessRuntime",
     "Job",
+    "LeasedRuntime",
     "Limits",
+    "LocalRuntime",
     "Run",
     "Runtime",
+    "Shared",
     "Step",
     "SubScore",
     "Task",
