@@ -98,7 +98,7 @@ async def test_what_is_missing_is_said_at_once(
         LeasedRuntime(source=tmp_path / "nothing.py")
     with pytest.raises(InfrastructureFailure, match="does not know the source of environment 'world'"):
         await told(LeasedRuntime(), "")
-    with pytest.raises(InfrastructureFailure, match="cannot be queued: .*no-such-queue"):
+    with pytest.raises(InfrastructureFailure, match=r"cannot be queued: .*no-such-queue"):
         await told(LeasedRuntime("no-such-queue", source), "")
     assert tasks_of(field) == []
     monkeypatch.delenv("TASKLOOM_URL")

@@ -22,7 +22,6 @@ from taskloom.cli.output import (
     print_table,
     say,
     short,
-    size,
 )
 from taskloom.cli.running.words import resources_told, retries_told, sweep_told
 from taskloom.cli.terminal import plain_lines
@@ -30,6 +29,7 @@ from taskloom.cli.verify import verdict_line
 from taskloom.domain.errors import Conflict, NotFound
 from taskloom.domain.execution import Execution
 from taskloom.domain.metrics import SINGLE_VALUE, SeriesSummary
+from taskloom.domain.quantities import size
 from taskloom.domain.queue import Waiting
 from taskloom.domain.status import Status
 from taskloom.domain.task import RANDOM_SEED, Task

@@ -24,10 +24,10 @@ from taskloom.cli.output import (
     print_table,
     say,
     short,
-    size,
 )
 from taskloom.domain.artifact import Model
 from taskloom.domain.errors import BadInput, NotFound
+from taskloom.domain.quantities import size
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client

@@ -20,9 +20,9 @@ from taskloom.cli.output import (
     print_table,
     say,
     short,
-    size,
 )
 from taskloom.domain.errors import Conflict
+from taskloom.domain.quantities import size
 from taskloom.domain.queue import OnLost, Queue
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op

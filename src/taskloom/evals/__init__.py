@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
+    from taskloom.evals.runtimes.container import DockerRuntime
     from taskloom.evals.runtimes.contract import Runtime
+    from taskloom.evals.runtimes.hosted import HostedRuntime
+    from taskloom.evals.runtimes.inprocess import InProcessRuntime
+    from taskloom.evals.runtimes.leased import HUDRuntime, LeasedRuntime
+    from taskloom.evals.runtimes.local import LocalRuntime
+    from taskloom.evals.runtimes.shared import Shared
     from taskloom.evals.task import Task
     from taskloom.evals.taskset import Taskset
     from taskloom.evals.trace import Trace
@@ -50,11 +56,16 @@ _PLACES = {
     "AnthropicAgent": "taskloom.evals.agents.anthropic",
     "Capability": "taskloom.evals.capabilities",
     "Chat": "taskloom.evals.chat",
+    "DockerRuntime": "taskloom.evals.runtimes.container",
     "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "GeminiAgent": "taskloom.evals.agents.gemini",
     "Grade": "taskloom.domain.evaluation",
+    "HUDRuntime": "taskloom.evals.runtimes.leased",
+    "HostedRuntime": "taskloom.evals.runtimes.hosted",
+    "InProcessRuntime": "taskloom.evals.runtimes.inprocess",
     "Job": "taskloom.evals.job",
+    "LeasedRuntime": "taskloom.evals.runtimes.leased",
     "Limits": "taskloom.evals.limits",
     "ModelCache": "taskloom.evals.agents.cache",
     "OpenAIAgent": "taskloom.evals.agents.openai_chat",
@@ -65,6 +76,10 @@ _PLACES = {
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
     "ScriptedAgent": "taskloom.evals.agents.scripted",
+    "LocalRuntime": "taskloom.evals.runtimes.local",
+    "Run": "taskloom.evals.run",
+    "Runtime": "taskloom.evals.runtimes.contract",
+    "Shared": "taskloom.evals.runtimes.shared",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
@@ -81,11 +96,16 @@ __all__ = [
     "AnthropicAgent",
     "Capability",
     "Chat",
+    "DockerRuntime",
     "Environment",
     "EvaluationResult",
     "GeminiAgent",
     "Grade",
+    "HUDRuntime",
+    "HostedRuntime",
+    "InProcessRuntime",
     "Job",
+    "LeasedRuntime",
     "Limits",
     "ModelCache",
     "Mount",
@@ -96,6 +116,10 @@ __all__ = [
     "Run",
     "Runtime",
     "ScriptedAgent",
+    "LocalRuntime",
+    "Run",
+    "Runtime",
+    "Shared",
     "Step",
     "SubScore",
     "Task",

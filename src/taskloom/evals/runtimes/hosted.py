@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
+import sysconfig
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -134,17 +136,30 @@ def _travelling(agent: Any, source: Path) -> tuple[dict[str, Any], Path | None]:
     if spec.get("type") != "python":
         return spec, None
     config = cast("dict[str, Any]", spec.get("config") or {})
-    attribute, path = str(config.get("attribute", "")), Path(str(config.get("path", "")))
+    attribute, told = str(config.get("attribute", "")), str(config.get("path", ""))
     if any(mark in attribute for mark in NAMELESS):
         raise AgentFailure(
             f"agent {attribute} has no name that another process finds: make it a function of its file"
         )
-    if path.suffix != ".py" or not path.is_file():
-        return spec, None  # a module, which has to be installed there
+    path = Path(told)
+    if path.suffix != ".py":
+        return spec, _root_of(told)
     path = path.resolve()
     if path.is_relative_to(source):
         return {**spec, "config": {**config, "path": f"{SOURCE}/{path.relative_to(source).as_posix()}"}}, None
     return {**spec, "config": {**config, "path": f"{AGENT}/{path.name}"}}, path.parent
+
+
+def _root_of(module: str) -> Path | None:
+    """The folder from which a module is imported; None for one that is installed, here and, one hopes, there."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isinstance(file, str):
+        return None
+    path = Path(file).resolve()
+    if any(path.is_relative_to(Path(place).resolve()) for place in sysconfig.get_paths().values()):
+        return None
+    inner = path.parent if path.stem == "__init__" else path
+    return inner.parents[module.count(".")]
 
 
 async def _read_run(post: Post, run: str) -> EvalRun | None:

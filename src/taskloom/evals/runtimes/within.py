@@ -24,7 +24,7 @@ from taskloom.evals.recording import JobRecorder
 from taskloom.evals.rollout import Conditions, Place, roll_out
 from taskloom.evals.run import Run
 from taskloom.evals.runtimes.local import LocalRuntime
-from taskloom.evals.runtimes.order import CONFIGURATION, Order
+from taskloom.evals.runtimes.order import AGENT, CONFIGURATION, SOURCE, Order
 from taskloom.evals.task import Task
 from taskloom.sdk.identity import from_environment
 from taskloom.wire.configuration import data_folder
@@ -72,7 +72,7 @@ async def perform(order: Order, attempt: int, recorder: JobRecorder) -> Run | No
 
 
 def main() -> int:
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path[:0] = [str(Path(AGENT).resolve()), str(Path(SOURCE).resolve())]
     try:
         order, attempt = read_order()
         recorder = JobRecorder.attach()
