@@ -16,9 +16,10 @@ import typer
 
 from taskloom.cli import connect
 from taskloom.cli.connect import TaskReference
-from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, size, transfer
+from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, transfer
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput, Conflict, DigestMismatch, NotFound, ServerAway
+from taskloom.domain.quantities import size
 from taskloom.wire import operations as op
 from taskloom.wire.client import build_call, read_fault
 from taskloom.wire.send import Client, away

@@ -23,9 +23,10 @@ import msgspec
 
 from taskloom.cli.bindings import hooked_here
 from taskloom.cli.clearml import conf
-from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, screen, size
+from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, screen
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import Forbidden, ServerAway, TaskloomError, Unauthorized
+from taskloom.domain.quantities import size
 from taskloom.domain.version import VERSION
 from taskloom.journal import layout
 from taskloom.wire import configuration

@@ -18,9 +18,10 @@ import typer
 from taskloom.cli import connect
 from taskloom.cli.clearml import conf
 from taskloom.cli.clearml.report import Account, Report
-from taskloom.cli.output import JsonFlag, hint, print_fields, print_json, print_table, say, screen, size
+from taskloom.cli.output import JsonFlag, hint, print_fields, print_json, print_table, say, screen
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput, TaskloomError
+from taskloom.domain.quantities import size
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client
 

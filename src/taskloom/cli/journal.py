@@ -16,9 +16,10 @@ import msgspec
 import typer
 
 from taskloom.cli import connect
-from taskloom.cli.output import JsonFlag, ago, hint, print_json, print_table, say, short, size, transfer
+from taskloom.cli.output import JsonFlag, ago, hint, print_json, print_table, say, short, transfer
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput, NotFound, ServerAway, Unavailable
+from taskloom.domain.quantities import size
 from taskloom.journal import layout
 from taskloom.wire.client import Address
 from taskloom.wire.connection import data_folder, find_address

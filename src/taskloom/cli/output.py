@@ -30,7 +30,6 @@ WIDE = 4096  # columns when nobody looks: a pipe should not cut names
 UNBROKEN = frozenset(
     {"id", "status", "changed"}
 )  # on a narrow terminal others give way: these are copied and scanned
-UNITS = ("kB", "MB", "GB", "TB")
 STATUS_COLOURS = {
     "draft": "dim",
     "pending": "yellow",
@@ -209,14 +208,6 @@ def duration(seconds: float) -> str:
     if hours < 24:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that fits: `17 B`, `1.5 kB`, `3.2 GB`."""
-    if count < 1000:
-        return f"{count} B"
-    power = min(len(UNITS), int(math.log10(count) // 3))
-    return f"{count / 1000**power:.1f} {UNITS[power - 1]}"
 
 
 def number(value: object) -> str:

@@ -7,6 +7,7 @@ worker. What stands in the file stays there; every option changes this run alone
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -14,21 +15,23 @@ import typer
 
 from taskloom.cli import changes, connect
 from taskloom.cli.follow import follow_task
-from taskloom.cli.output import JsonFlag, YesFlag, hint, print_json, say, short, size
+from taskloom.cli.output import JsonFlag, YesFlag, hint, print_json, say, short, transfer
 from taskloom.cli.running import asking, drafts
 from taskloom.cli.running.drafts import Origin, Wishes
-from taskloom.cli.running.folders import Chosen, choose, upload
 from taskloom.cli.running.sources import Source, code_fields, find_source, start_folder
 from taskloom.cli.running.words import resources_told, retries_told, sweep_told
 from taskloom.cli.terminal import plain
 from taskloom.domain.errors import BadInput
 from taskloom.domain.parameters import DEFAULT_SECTION, Parameter, split_name
+from taskloom.domain.quantities import size
 from taskloom.domain.status import Status
 from taskloom.domain.task import Task, TaskEdit
 from taskloom.domain.taskfile import FILE_NAME, TaskFile, check_values, parse, schemas_of
 from taskloom.domain.taskfile.values import nearest
+from taskloom.journal.uploading import upload
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
+from taskloom.wire.folders import Chosen, choose
 from taskloom.wire.send import Client
 
 MOST_NAMED = 1000
@@ -168,7 +171,7 @@ def _chosen(source: Source, body: m.TaskCreate, wanted: bool | None, include: Se
 
 
 def _with_files(client: Client, body: m.TaskCreate, chosen: Chosen, *, quiet: bool) -> m.TaskCreate:
-    sent = upload(chosen, client.address, quiet=quiet)
+    sent = upload(chosen.members, chosen.bytes, client.address, partial(transfer, quiet=quiet))
     what = f"{len(chosen.members)} files, {size(chosen.bytes)}"
     hint(f"{what}: uploaded as {size(sent.size)}" if sent.new else f"{what}: the server has them already")
     execution = msgspec.structs.replace(body.execution, files=sent.digest)

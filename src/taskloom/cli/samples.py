@@ -14,10 +14,11 @@ import typer
 from taskloom.cli import connect
 from taskloom.cli.artifacts import Bytes, Downloaded, choose_path, download
 from taskloom.cli.connect import TaskReference
-from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, size, transfer
+from taskloom.cli.output import JsonFlag, ago, print_json, print_table, say, transfer
 from taskloom.cli.terminal import plain
 from taskloom.domain.artifact import Sample
 from taskloom.domain.errors import Conflict, NotFound
+from taskloom.domain.quantities import size
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client

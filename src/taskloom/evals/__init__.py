@@ -22,21 +22,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.chat import Chat
     from taskloom.evals.environment.declaration import Environment
+    from taskloom.evals.job import Job
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
     from taskloom.evals.runtimes.contract import Runtime
     from taskloom.evals.task import Task
+    from taskloom.evals.taskset import Taskset
     from taskloom.evals.trace import Trace
     from taskloom.evals.workspace import Mount, Workspace
 
 _PLACES = {
     "Answer": "taskloom.evals.results",
     "Capability": "taskloom.evals.capabilities",
+    "Chat": "taskloom.evals.chat",
     "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
+    "Job": "taskloom.evals.job",
     "Limits": "taskloom.evals.limits",
     "Mount": "taskloom.evals.workspace",
     "Run": "taskloom.evals.run",
@@ -44,6 +49,7 @@ _PLACES = {
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
+    "Taskset": "taskloom.evals.taskset",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
     "Workspace": "taskloom.evals.workspace",
@@ -52,9 +58,11 @@ _PLACES = {
 __all__ = [
     "Answer",
     "Capability",
+    "Chat",
     "Environment",
     "EvaluationResult",
     "Grade",
+    "Job",
     "Limits",
     "Mount",
     "Run",
@@ -62,6 +70,7 @@ __all__ = [
     "Step",
     "SubScore",
     "Task",
+    "Taskset",
     "Trace",
     "Usage",
     "Workspace",

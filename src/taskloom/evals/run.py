@@ -37,6 +37,8 @@ class Run:
     status      of the trace; `error` and `boundary` say what failed and where
     reward      of the grade; 0.0 as long as there is none (`graded` tells the two apart)
     runtime     address that it ran at; None when it never had one
+    try_number  which try at its eval task this is, from 0, where the engine says so; else its position, so that no
+                two tries of a group are taken for one (by a cache of model calls, or an agent that replays)
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Run:
         job_id: str = "",
         group_id: str = "",
         position: int = 0,
+        try_number: int | None = None,
         limits: Limits | None = None,
         sink: Sink | None = None,
     ) -> None:
@@ -57,6 +60,7 @@ class Run:
         self.task = task or Task(env=client.env_name if client else "unknown", id=task_id, args=args or {})
         self.trace = Trace(trace_id or uuid.uuid4().hex)
         self.job_id, self.group_id, self.position = job_id, group_id, position
+        self.try_number = position if try_number is None else try_number
         self.limits = limits or Limits()
         self.prompt: Any = None
         self.opening: dict[str, Any] = {}  # the whole frame that the prompt came in
@@ -73,10 +77,23 @@ class Run:
 
     @property
     def client(self) -> Control:
-        """The control session; InfrastructureFailure for a run that has none."""
+        """The control session; InfrastructureFailure for a run that has none, or none any more."""
         if self._client is None:
-            raise InfrastructureFailure("this run never had an environment")
+            raise InfrastructureFailure("this run has no environment")
         return self._client
+
+    @property
+    def control(self) -> Control | None:
+        """The same, or None."""
+        return self._client
+
+    def attach(self, client: Control) -> None:
+        """Give it its environment."""
+        self._client = client
+
+    def detach(self) -> None:
+        """It is over: what remains is a receipt."""
+        self._client = self._sink = None
 
     @property
     def bindings(self) -> Sequence[Capability]:

@@ -57,12 +57,12 @@ class Task(BaseModel):
         self._source = path
         return self
 
-    def default_slug(self) -> str:
+    def default_slug(self, digits: int = DIGITS) -> str:
         """The id and, when there are arguments, a digest of them: equal on every machine."""
         if not self.args:
             return self.id
         text = json.dumps(self.args, sort_keys=True, default=str)
-        return f"{self.id}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:DIGITS]}"
+        return f"{self.id}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:digits]}"
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -53,6 +53,9 @@ from taskloom.server.secrets.vault import KEYS_FILE, Vault
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.routes import handlers as task_handlers
 from taskloom.server.tasks.service import TaskService
+from taskloom.server.tunnels.door import TunnelDoor
+from taskloom.server.tunnels.routes import handlers as tunnel_handlers
+from taskloom.server.tunnels.service import TunnelService
 from taskloom.wire.client import JSON
 from taskloom.wire.messages import EventsQuery, Health, ServerInfo, UnservedList
 from taskloom.wire.operations import OPERATIONS
@@ -103,6 +106,8 @@ class House:
         secrets = SecretService(self.main, clock, projects, Vault(settings.folder / KEYS_FILE))
         queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, secrets)
         self._services += [artifacts, evals, tasks, queues]
+        tunnels = TunnelService(self.main, bus, clock)
+        self._tunnel_door = TunnelDoor(tunnels, self.accounts.still_valid)
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
         self.clearml = Door(rooms, tokens, self._unserved)
@@ -119,6 +124,7 @@ class House:
             eval_handlers(evals),
             queue_handlers(queues),
             secret_handlers(secrets),
+            tunnel_handlers(tunnels),
         )
 
     def admin_key(self) -> str:
@@ -142,6 +148,8 @@ class House:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._binding(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._binding.socket(scope, receive, send, self._tunnel_door)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 

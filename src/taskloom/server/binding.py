@@ -9,6 +9,7 @@ segment by segment before anything is decoded, so that no quoted slash can reach
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -42,6 +43,7 @@ from taskloom.wire.operations import Operation
 log = logging.getLogger("taskloom.server")
 
 Authenticate = Callable[[str, str], Awaitable[Caller]]
+SocketDoor = Callable[[Caller, str, Receive, Send], Awaitable[None]]
 NOBODY = Caller("", "", "viewer", "")
 READING = frozenset({"GET", "HEAD"})
 MAX_PATH_VALUE = 1024
@@ -193,6 +195,23 @@ class Binding:
                 raise ConnectionAbortedError(told.message) from error
             await _fault_response(told, request)(scope, receive, send_guarded)
 
+    async def socket(self, scope: Scope, receive: Receive, send: Send, door: SocketDoor) -> None:
+        """A web socket: the checks of a call that writes, then the door, which raises until it has accepted it."""
+        connection = HTTPConnection(scope)
+        try:
+            self._hosts.check(connection.headers)
+            _check_origin(connection.headers)
+            caller = await self._who(connection)
+            if not caller.may("member"):
+                raise Forbidden(
+                    f"a key of role member is needed; this one is of role {caller.role}", role=caller.role
+                )
+            await door(caller, scope["raw_path"].decode("ascii", "replace"), receive, send)
+        except Exception as error:
+            told = recognised(error, connection)
+            with contextlib.suppress(OSError, RuntimeError):  # gone, or accepted: the broken line tells the client
+                await _fault_response(told, connection)(scope, receive, send)
+
     async def _answer(self, request: Request) -> Response:
         headers = request.headers
         self._hosts.check(headers)
@@ -220,7 +239,7 @@ class Binding:
             return answer
         return _encoded(answer, request)
 
-    async def _who(self, request: Request) -> Caller:
+    async def _who(self, request: HTTPConnection) -> Caller:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("an API key is needed: send it as 'Authorization: Bearer KEY'")
@@ -347,7 +366,7 @@ def _encoded(answer: Any, request: Request) -> Response:
     return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
-def _fault_response(error: TaskloomError, request: Request) -> Response:
+def _fault_response(error: TaskloomError, request: HTTPConnection) -> Response:
     fault = Fault(error=FaultBody(code=error.code, message=error.message, details=error.details))
     headers: dict[str, str] = {}
     if "retry_after" in error.details:

@@ -11,7 +11,7 @@ import logging
 import uuid
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from taskloom.domain.errors import ServerFault, StorageFull, TaskloomError, TooLarge
@@ -40,7 +40,7 @@ async def read_limited(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def recognised(error: Exception, request: Request) -> TaskloomError:
+def recognised(error: Exception, request: HTTPConnection) -> TaskloomError:
     """The error as a client is told it; what nobody foresaw is logged under an id, without its insides."""
     if isinstance(error, TaskloomError):
         return error
@@ -48,5 +48,5 @@ def recognised(error: Exception, request: Request) -> TaskloomError:
         return StorageFull("the server's disk is full; nothing was stored, what is stored can still be read")
     number = uuid.uuid4().hex[:12]
     where = ascii(request.scope.get("path", ""))[:200]
-    log.error("fault %s in %s %s", number, request.method, where, exc_info=error)
+    log.error("fault %s in %s %s", number, request.scope.get("method", "a socket to"), where, exc_info=error)
     return ServerFault(f"the server met a fault of its own; its log has it as {number}", id=number)

@@ -19,11 +19,13 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from taskloom.domain.errors import Conflict, ServerFault
 from taskloom.server.app import House
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.connection import Connection, write_connection
+from taskloom.wire.messages import TUNNEL_MESSAGE
 
 MAX_HEAD = 64 * 1024  # bytes of a request before its body
 HEAD_SECONDS = 20.0  # that a client may take for it
@@ -49,7 +51,10 @@ class Listener(uvicorn.Server):
                 self.house,
                 http=_BoundedHead,
                 loop="asyncio",  # uvloop answers small requests with a fifth less CPU, for 2 MB more of memory
-                ws="none",
+                ws=_Socket,
+                ws_max_size=TUNNEL_MESSAGE,
+                ws_ping_interval=None,  # whoever does not read does not answer pings either, and may be slow
+                ws_per_message_deflate=False,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -146,6 +151,17 @@ class _BoundedHead(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Of uvicorn's the one that reads on only when what came before was taken. It takes a refusal for a handshake that
+    the application forgot, and would log every one of them as an error.
+    """
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -154,6 +154,9 @@ SETTINGS: dict[str, Entry] = {
         ),
         Entry("sdk.cache_bytes", "TASKLOOM_CACHE_BYTES", SIZE, 10 << 30, "size of the cache of downloads"),
         Entry(
+            "evals.project", "TASKLOOM_EVAL_PROJECT", TEXT, "", "project of evaluations; empty: the taskset's name"
+        ),
+        Entry(
             "sdk.resource_sample_seconds",
             "TASKLOOM_RESOURCE_SAMPLE_SECONDS",
             NUMBER,

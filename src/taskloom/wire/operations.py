@@ -526,6 +526,17 @@ DELETE_TASKSET = _act(
     "DELETE", "delete_taskset", "/api/evals/tasksets/{taskset}", m.Done, "evals", "Delete a taskset; jobs stay"
 )
 
+# Tunnels
+GET_TUNNEL = _get(
+    "get_tunnel",
+    "/api/tunnels/{task}",
+    m.TunnelState,
+    "tunnels",
+    "Whether the process of a running task listens for connections; its web sockets: see wire.messages.tunnels",
+    query=m.TunnelQuery,
+    role="member",
+)
+
 OPERATIONS: dict[str, Operation[Any, Any]] = {
     value.name: value  # pyright: ignore[reportUnknownMemberType]
     for value in list(globals().values())

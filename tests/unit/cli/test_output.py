@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from taskloom.cli.output import ago, complete, duration, local_time, number, size
+from taskloom.cli.output import ago, complete, duration, local_time, number
+from taskloom.domain.quantities import size
 from taskloom.domain.task import Task
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from taskloom.cli.running import folders
-from taskloom.cli.running.folders import choose
 from taskloom.domain.errors import BadInput, TooLarge
+from taskloom.wire import folders
 from taskloom.wire import operations as op
 from taskloom.wire.client import build_call
+from taskloom.wire.folders import choose
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taskloom.cli.output import size
 from taskloom.domain.execution import Resources, Retries, Sweep
+from taskloom.domain.quantities import size
 
 
 def resources_told(wanted: Resources) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -134,7 +135,7 @@ class Client:
                 if "live" not in refused.message or loop.time() > deadline:
                     raise ChannelLost(f"{lost}; its session cannot be resumed: {refused.message}") from None
                 await asyncio.sleep(FIRST_PAUSE)
-            except (OSError, ChannelLost, TimeoutError) as error:
+            except (OSError, ChannelLost) as error:
                 raise ChannelLost(f"{lost}; it cannot be reached again: {_cause(error)}") from None
         self._read_welcome(welcome)
         self._plan_beat()
@@ -207,24 +208,21 @@ class connect:
     async def __aenter__(self) -> Client:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
-        pause = FIRST_PAUSE
+        pause, why = FIRST_PAUSE, "no answer"
         while True:
             try:
                 line, welcome = await _hello(self._host, self._port, self._session, deadline)
                 self._client = Client(line, self._host, self._port, welcome)
                 return self._client
             except TimeoutError:
-                raise ChannelLost(f"{self._runtime.url} did not answer in {self._timeout:g} s") from None
-            except OSError as error:
-                if loop.time() + pause >= deadline:
-                    raise ChannelLost(
-                        f"nobody answers at {self._runtime.url} for {self._timeout:g} s: {_cause(error)}"
-                    ) from None
-            except ClosedEarly as error:
-                if loop.time() + pause >= deadline:
-                    raise ChannelLost(f"{self._runtime.url} hangs up for {self._timeout:g} s: {error}") from None
+                break
+            except (OSError, ClosedEarly) as error:
+                why = _cause(error)
+            if loop.time() + pause >= deadline:
+                break
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+        raise ChannelLost(f"{self._runtime.url} was not ready in {self._timeout:g} s: {why}")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -272,6 +270,6 @@ def _read_timeout(runtime: Address, given: float | None) -> float:
 
 
 def _cause(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

@@ -57,7 +57,8 @@ class LineBuffer:
         """The lines that are whole now. After an overflow nothing comes any more."""
         if self.overflowed:
             return []
-        if not self._held and data.find(b"\n") == len(data) - 1:  # the usual case: one whole line
+        end = len(data) - 1
+        if not self._held and 0 <= end <= MAX_FRAME and data.find(b"\n") == end:  # the usual case: one whole line
             return [data[:-1]]
         self._held += data
         if self._held.find(b"\n", self._looked) < 0:

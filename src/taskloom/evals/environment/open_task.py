@@ -22,7 +22,10 @@ log = logging.getLogger("taskloom.evals.environment")
 
 
 class Stopped(Exception):
-    """The task was stopped before it had a prompt or a grade."""
+    """The task was stopped, or cancelled itself, before it had a prompt or a grade."""
+
+    def __init__(self) -> None:
+        super().__init__("the task was stopped before its end")
 
 
 class OpenTask:
@@ -112,5 +115,9 @@ class OpenTask:
 async def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
     try:
         await generator.aclose()
+    except BaseExceptionGroup as group:
+        # A task group around the yield makes a group of the exit itself.
+        if group.split(GeneratorExit)[1] is not None:
+            log.exception("closing a template failed")
     except (Exception, SystemExit):
         log.exception("closing a template failed")

@@ -168,13 +168,19 @@ def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(function, eval_str=True)
-    except Exception:
-        # An annotation that cannot be looked up, as those under TYPE_CHECKING: its parameter takes what comes.
-        found = inspect.signature(function)
-    known = [
-        one.replace(annotation=inspect.Parameter.empty) if isinstance(one.annotation, str) else one
-        for one in found.parameters.values()
-    ]
+    """With its annotations looked up, each for itself: one that is nowhere, as those under TYPE_CHECKING, is as none."""
+    found = inspect.signature(function)
+    names = getattr(function, "__globals__", {})
+    known = [one.replace(annotation=_look_up(one.annotation, names)) for one in found.parameters.values()]
     return found.replace(parameters=known)
+
+
+def _look_up(annotation: Any, names: dict[str, Any]) -> Any:
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"it": annotation}
+    try:
+        found = inspect.get_annotations(holder, globals=names, eval_str=True)["it"]
+    except Exception:
+        return inspect.Parameter.empty
+    return inspect.Parameter.empty if isinstance(found, str) else found

@@ -18,6 +18,7 @@ from taskloom.evals.environment.declaration import Environment
 
 ANNOUNCEMENT = "HUD_SERVE_PORT="
 PORT = 8765  # where an environment is served when nobody says otherwise
+ENV_HOST, ENV_PORT = "TASKLOOM_SERVE_HOST", "TASKLOOM_SERVE_PORT"  # where whoever starts a container wants it
 
 
 def announce_port(port: int) -> None:

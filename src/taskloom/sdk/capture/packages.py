@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import configparser
 import dis
+import functools
 import json
 import os
 import platform
@@ -82,7 +83,7 @@ class _OwnCode:
         """Sources that were read, but for the script, which needs no installing."""
         return self._seen - {self.script}
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         """The repository's root, or the script's folder: what lies below is own code, unless it is installed."""
         start = self.script.parent if self.script else Path.cwd()
@@ -225,9 +226,10 @@ def _places(module: object) -> list[Path]:
     return [Path(place) for place in vars(module).get("__path__", ())]
 
 
-def _site_folders() -> list[Path]:
+@functools.cache
+def _site_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
-    return [Path(paths[name]) for name in ("purelib", "platlib", "stdlib", "platstdlib")]
+    return tuple({Path(paths[name]): None for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 
 
 def _is_installed(file: Path) -> bool:

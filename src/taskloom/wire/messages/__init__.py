@@ -113,8 +113,10 @@ from taskloom.wire.messages.tasks import (
     TaskList,
     TaskQuery,
 )
+from taskloom.wire.messages.tunnels import TUNNEL_MESSAGE, Dial, TunnelQuery, TunnelState
 
 __all__ = [
+    "TUNNEL_MESSAGE",
     "Answer",
     "ArtifactList",
     "BlobStatus",
@@ -129,6 +131,7 @@ __all__ = [
     "ConsoleQuery",
     "Credential",
     "Deleted",
+    "Dial",
     "Done",
     "Enqueue",
     "EntryMove",
@@ -219,6 +222,8 @@ __all__ = [
     "TasksetQuery",
     "TasksetUpload",
     "TasksetVersion",
+    "TunnelQuery",
+    "TunnelState",
     "UnservedCall",
     "UnservedList",
     "VersionList",

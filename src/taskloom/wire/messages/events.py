@@ -13,7 +13,8 @@ class EventsQuery(Request, frozen=True, kw_only=True):
 
 
 class LiveEvent(Answer, frozen=True, kw_only=True):
-    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, samples, queue, worker, project.
+    """One server-sent event. `kind`: task, metrics, console, plots, artifacts, samples, queue, worker, project,
+    tunnel.
 
     It says that something changed, not how: the page asks again for what it shows.
     """

@@ -1,4 +1,4 @@
-"""The files of a local folder that go to the worker: chosen by ignore files, packed, uploaded once by content.
+"""The files of a local folder that go to the worker, chosen by ignore files; `archives` packs them.
 
 A folder is what somebody happened to have on a disk: links are never followed out of it, pipes and devices are left
 out, files that hold keys are not taken unless they are named, and what is too much is told with where it lies.
@@ -6,25 +6,17 @@ out, files that hold keys are not taken unless they are named, and what is too m
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from taskloom.cli.output import size, transfer
-from taskloom.domain.errors import BadInput, ServerAway, TooLarge, Unavailable
-from taskloom.journal.post import Post
-from taskloom.wire import archives
-from taskloom.wire import operations as op
-from taskloom.wire.client import Address
-from taskloom.wire.configuration import data_folder
+from taskloom.domain.errors import BadInput, TooLarge
+from taskloom.domain.quantities import size
 
 MAX_FILES = 100_000
 MAX_BYTES = 2 << 30
@@ -41,7 +33,6 @@ SECRETS = GitIgnoreSpec.from_lines(
      "*.key", "*.p12", "*.pfx", "*.kdbx", ".htpasswd", "credentials.json", "client_secret*.json",
      "service-account*.json"]
 )  # fmt: skip
-TRIES = 4
 
 
 @dataclass
@@ -51,13 +42,6 @@ class Chosen:
     members: list[tuple[str, Path]] = field(default_factory=list[tuple[str, Path]])
     bytes: int = 0
     left_out: Counter[str] = field(default_factory=Counter[str])
-
-
-@dataclass(frozen=True)
-class Uploaded:
-    digest: str
-    size: int
-    new: bool  # False: the server had it
 
 
 def choose(folder: Path, include: Sequence[str] = ()) -> Chosen:
@@ -255,44 +239,3 @@ def _is_rule(line: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def upload(chosen: Chosen, address: Address, *, quiet: bool) -> Uploaded:
-    """Pack, and bring to the server what it does not have: equal folders are uploaded once."""
-    place = data_folder() / "packing"
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=place, suffix=".zip") as file:
-        with transfer("packing", chosen.bytes, quiet=quiet) as advance:
-
-            def counted() -> Iterator[tuple[str, Path]]:
-                for name, path in chosen.members:
-                    yield name, path
-                    advance(path.stat().st_size)
-
-            archives.pack(counted(), file)
-        file.flush()
-        packed = Path(file.name)
-        with packed.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()
-        total = packed.stat().st_size
-        post = Post(address, timeout=120.0)
-        try:
-            if post.call(op.BLOB_STATUS, digest=digest).complete:
-                return Uploaded(digest, total, new=False)
-            with transfer("uploading", total, quiet=quiet) as advance:
-                _bring(post, packed, digest, advance)
-        finally:
-            post.close()
-    return Uploaded(digest, total, new=True)
-
-
-def _bring(post: Post, path: Path, digest: str, advance: Callable[[int], None]) -> None:
-    """With a few tries; each goes on where the one before was cut."""
-    for attempt in range(TRIES):
-        try:
-            post.put_file(path, digest, advance)
-            return
-        except (ServerAway, Unavailable):
-            if attempt == TRIES - 1:
-                raise
-            time.sleep(2.0**attempt)

@@ -1,0 +1,1 @@
+"""What `taskloom eval` does, a file for each thing that is done with evaluations."""

@@ -1,0 +1,173 @@
+"""What `taskloom eval` is told in words: sources, agents, runtimes, limits. Each becomes the thing that is meant.
+
+The words stay with the job, as its `spec`, so that `--resume` finds them; what they make is built anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from taskloom.domain.errors import BadInput, NotFound, ServerAway, TaskloomError
+
+if TYPE_CHECKING:
+    from taskloom.evals.limits import Limits
+    from taskloom.evals.taskset import Taskset
+
+EXPECTED_AGENT = (
+    "openai, openai-responses, anthropic or gemini (with --model), scripted:ANSWER, replay:JOB, FILE.py:NAME"
+)
+EXPECTED_RUNTIME = "local, local:PATH, docker:IMAGE, tcp://HOST:PORT, hosted[:QUEUE] or leased[:QUEUE]"
+
+
+class Wish(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One evaluation as it was asked for. `source` is a path, or the name or id of a taskset on the server."""
+
+    source: str
+    version: int = 0
+    agent: str = ""
+    model: str = ""
+    runtime: str = ""
+    group: int = 1
+    max_concurrent: int = 0
+    slugs: tuple[str, ...] = ()
+    limit: int = 0
+    run_timeout: float = 0.0
+    agent_timeout: float = 0.0
+    max_steps: int = 0
+    max_tokens: int = 0
+    max_cost: float = 0.0
+    retries: int = 0
+    name: str = ""
+    project: str = ""
+
+
+def read_wish(spec: dict[str, Any]) -> Wish:
+    """The words that a job was made with; BadInput for a job that a script made."""
+    words = spec.get("command")
+    if not isinstance(words, dict):
+        raise BadInput(
+            "this job was not made by `taskloom eval`: in its script, give `job=await Job.resume(ID)` to `run`"
+        )
+    try:
+        return msgspec.convert(words, Wish)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"the words that this job was made with cannot be read: {error}") from None
+
+
+def load_taskset(wish: Wish) -> Taskset:
+    """The rows, without those that were not asked for."""
+    taskset = _load(wish)
+    if wish.slugs:
+        unknown = [slug for slug in wish.slugs if slug not in taskset]
+        if unknown:
+            try:
+                taskset[unknown[0]]
+            except KeyError as error:
+                raise NotFound(str(error.args[0])) from None
+        taskset = taskset.filter(wish.slugs)
+    if wish.limit:
+        taskset = taskset.filter(slug for slug, _ in islice(taskset.items(), wish.limit))
+    if not len(taskset):
+        raise BadInput(f"{wish.source}: there is no task in it")
+    return taskset
+
+
+def _load(wish: Wish) -> Taskset:
+    from taskloom.evals.taskset import Taskset
+
+    path = Path(wish.source)
+    if path.exists():
+        try:
+            return Taskset.from_file(path)
+        except (ValueError, TypeError) as error:
+            raise BadInput(str(error)) from None
+        except Exception as error:  # code of the user's, which is executed to find its tasks
+            raise BadInput(f"{path}: {_where(error)}{type(error).__name__}: {error}") from None
+    if path.suffix or "/" in wish.source.strip("/") or wish.source.startswith("."):
+        raise NotFound(f"{wish.source}: there is no such file or folder")
+    try:
+        return Taskset.from_api(wish.source, wish.version or None)
+    except NotFound:
+        raise NotFound(f"{wish.source}: neither a file or folder here nor a taskset on the server") from None
+    except (BadInput, ServerAway) as error:
+        raise BadInput(f"{wish.source}: there is no such file or folder; as a taskset: {error.message}") from None
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
+
+
+def make_agent(words: str, model: str) -> Any:
+    """The agent that `--agent` and `--model` name; BadInput for one that cannot be made."""
+    from taskloom.evals.agents import parse_agent
+
+    if not words:
+        raise BadInput(f"an agent is needed: --agent with {EXPECTED_AGENT}")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # an agent's module may import what stands beside it, as a script's does
+    try:
+        return parse_agent(words, model or None)
+    except TaskloomError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"agent {words!r}: {error}") from None
+    except Exception as error:  # code of the user's
+        raise BadInput(f"agent {words!r}: {_where(error)}{type(error).__name__}: {error}") from None
+
+
+def make_runtime(words: str, taskset: Taskset) -> Any:
+    """The provider that `--runtime` names; None: what is known of the rows decides."""
+    kind, _, rest = words.partition(":")
+    if not words:
+        return None
+    if words.startswith("tcp://"):
+        from taskloom.evals.runtimes.contract import Runtime
+
+        return Runtime(words)
+    if kind == "local":
+        if not rest:
+            return None if all(task.source for task in taskset) else _no_source(taskset)
+        from taskloom.evals.runtimes.local import LocalRuntime
+
+        return LocalRuntime(rest)
+    if kind == "docker" and rest:
+        from taskloom.evals.runtimes.container import DockerRuntime
+
+        return DockerRuntime(rest)
+    if kind == "hosted":
+        from taskloom.evals.runtimes.hosted import HostedRuntime
+
+        return HostedRuntime(queue=rest) if rest else HostedRuntime()
+    if kind == "leased":
+        from taskloom.evals.runtimes.leased import LeasedRuntime
+
+        return LeasedRuntime(queue=rest) if rest else LeasedRuntime()
+    raise BadInput(f"runtime {words!r}: expected {EXPECTED_RUNTIME}")
+
+
+def _no_source(taskset: Taskset) -> Any:
+    names = ", ".join(taskset.environment_names()[:3])
+    raise BadInput(f"runtime 'local': where {names} stands is not known; expected local:PATH of its source")
+
+
+def make_limits(wish: Wish) -> Limits:
+    from taskloom.evals.limits import Limits
+
+    try:
+        return Limits(
+            run_timeout=wish.run_timeout or None,
+            agent_timeout=wish.agent_timeout or None,
+            max_steps=wish.max_steps or None,
+            max_tokens=wish.max_tokens or None,
+            max_cost=wish.max_cost or None,
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from None

@@ -1,0 +1,1 @@
+"""Tunnels: connections to what a running task serves, through the server."""

@@ -1,0 +1,395 @@
+"""Runs of a taskset: order, isolation, limits, attempts, cancellation. What is recorded is looked at beside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from tests.unit.evals.running.stage import TASK, Journal, environment, repeat, rows, served
+
+from taskloom.domain.evaluation import Step, ToolCall, Usage
+from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
+from taskloom.evals import rollout as rollout_module
+from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
+
+
+async def test_runs_stand_in_the_order_of_rows_and_tries_whatever_ends_first(
+    journal: Journal, runtime: Runtime
+) -> None:
+    ended: list[str] = []
+
+    async def later_ones_first(run: Run) -> None:
+        await asyncio.sleep(0.02 * (3 - run.position // 2))
+        await repeat(run)
+
+    job = await Taskset("three", rows(3)).run(
+        later_ones_first, runtime, group=2, progress=lambda _job, run: ended.append(run.slug)
+    )
+
+    assert [run.slug for run in job.runs] == ["ask-0", "ask-0", "ask-1", "ask-1", "ask-2", "ask-2"]
+    assert ended[0] == "ask-2"
+    assert [run.try_number for run in job.runs] == [0, 1, 0, 1, 0, 1]
+    groups = [run.group_id for run in job.runs]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert (job.reward, job.graded_reward, job.errors) == (1.0, 1.0, [])
+    assert job.id == TASK
+    assert [run.position for run in journal.runs] == [0, 1, 2, 3, 4, 5]
+    assert journal.job.expected == 6
+    assert journal.job.group == 2
+
+
+async def test_a_run_is_recorded_with_its_steps_and_its_grade(journal: Journal, runtime: Runtime) -> None:
+    job = await Taskset("one", rows(1)).run(repeat, runtime)
+
+    (told,) = journal.runs
+    assert (told.status, told.stop_reason, told.answer, told.grade.reward) == ("completed", "done", "0", 1.0)
+    assert told.runtime == runtime.url
+    assert [step.source for step in journal.steps(job.runs[0].trace_id)] == ["task", "user", "task"]
+    assert told.steps == 3
+
+
+async def test_an_agent_that_raises_is_graded_all_the_same(journal: Journal, runtime: Runtime) -> None:
+    async def stumble(run: Run) -> None:
+        await repeat(run)
+        raise RuntimeError("it stumbled")
+
+    job = await Taskset("one", rows(1)).run(stumble, runtime)
+
+    (run,) = job.runs
+    assert (run.status, run.boundary, run.reward) == ("error", "agent", 1.0)
+    assert run.error == "RuntimeError: it stumbled"
+    assert job.errors == [run]
+    assert journal.runs[0].boundary == "agent"
+
+
+async def test_an_agent_that_takes_too_long_is_graded_with_what_it_has(journal: Journal, runtime: Runtime) -> None:
+    async def dawdle(run: Run) -> None:
+        await repeat(run)
+        await asyncio.sleep(60)
+
+    job = await Taskset("one", rows(1)).run(dawdle, runtime, limits=Limits(agent_timeout=0.05))
+
+    (run,) = job.runs
+    assert (run.status, run.boundary, run.trace.stop_reason, run.reward) == ("error", "agent", "timeout", 1.0)
+
+
+async def test_an_agent_that_swallows_its_timeout_is_told_of_it(journal: Journal, runtime: Runtime) -> None:
+    async def stubborn(run: Run) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await repeat(run)
+
+    job = await Taskset("one", rows(1)).run(stubborn, runtime, limits=Limits(agent_timeout=0.05))
+
+    (run,) = job.runs
+    assert (run.trace.stop_reason, run.reward) == ("timeout", 1.0)
+
+
+async def test_a_run_that_takes_too_long_is_cut_off_and_not_graded(journal: Journal) -> None:
+    env = environment()
+    torn_down = asyncio.Event()
+
+    @env.template(id="ward")
+    async def ward() -> Any:
+        try:
+            yield "wait"
+        finally:
+            torn_down.set()
+
+    async def dawdle(run: Run) -> None:
+        await asyncio.sleep(60)
+
+    async with served(env) as place:
+        task = Task(env="stage", id="ward")
+        job = await Taskset("one", [task]).run(dawdle, place, limits=Limits(run_timeout=0.1))
+        await asyncio.wait_for(torn_down.wait(), 5)
+
+    (run,) = job.runs
+    assert (run.status, run.boundary, run.trace.stop_reason, run.graded) == ("error", "agent", "timeout", False)
+    assert "0.1 s" in run.error
+
+
+async def test_a_run_whose_place_never_comes_fails_for_its_infrastructure(journal: Journal) -> None:
+    @contextlib.asynccontextmanager
+    async def never(task: Task) -> AsyncGenerator[Runtime]:
+        await asyncio.sleep(60)
+        yield Runtime("tcp://127.0.0.1:1")
+
+    job = await Taskset("one", rows(1)).run(repeat, never, limits=Limits(run_timeout=0.05))
+
+    assert (job.runs[0].boundary, job.runs[0].trace.stop_reason) == ("infrastructure", "timeout")
+
+
+async def test_a_grader_that_never_answers_is_cut_off(journal: Journal) -> None:
+    env = environment()
+
+    @env.template(id="mute")
+    async def mute() -> Any:
+        yield "say something"
+        await asyncio.sleep(60)
+        yield 1.0
+
+    async with served(env) as place:
+        job = await Taskset("one", [Task(env="stage", id="mute")]).run(
+            repeat, place, limits=Limits(run_timeout=0.3)
+        )
+
+    assert (job.runs[0].boundary, job.runs[0].graded) == ("grader", False)
+
+
+async def test_each_phase_that_fails_is_told_by_its_boundary(journal: Journal, runtime: Runtime) -> None:
+    tasks = [
+        *rows(1),
+        Task(env="stage", id="ask", args={"outcome": "no prompt"}, slug="no prompt"),
+        Task(env="stage", id="ask", args={"outcome": "no grade"}, slug="no grade"),
+        Task(env="stage", id="nobody", slug="unknown"),
+    ]
+
+    job = await Taskset("some", tasks).run(repeat, runtime)
+
+    assert {run.slug: run.boundary for run in job.runs} == {
+        "ask-0": "",
+        "no prompt": "environment",
+        "no grade": "grader",
+        "unknown": "environment",
+    }
+    assert "there is no question" in job.results["no prompt"][0].error
+    assert (job.reward, job.graded_reward) == (0.25, 1.0)
+    assert journal.steps(job.runs[1].trace_id)[-1].source == "system"
+
+
+async def test_a_provider_is_told_by_its_own_boundary_and_others_run_on(
+    journal: Journal, runtime: Runtime
+) -> None:
+    @contextlib.asynccontextmanager
+    async def choosy(task: Task) -> AsyncGenerator[Runtime]:
+        if task.slug == "ask-1":
+            raise EnvironmentFailure("its source does not load")
+        if task.slug == "ask-2":
+            raise OSError("no room")
+        yield runtime
+
+    job = await Taskset("some", rows(4)).run(repeat, choosy)
+
+    assert [run.boundary for run in job.runs] == ["", "environment", "infrastructure", ""]
+    assert job.runs[1].error == "its source does not load"
+
+
+async def test_failures_of_the_infrastructure_are_tried_again_and_no_others(
+    journal: Journal, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_module, "FIRST_PAUSE", 0.001)
+    tries: dict[str, int] = {}
+
+    @contextlib.asynccontextmanager
+    async def shaky(task: Task) -> AsyncGenerator[Runtime]:
+        tries[str(task.slug)] = tries.get(str(task.slug), 0) + 1
+        if task.slug == "ask-0" and tries["ask-0"] < 3:
+            raise InfrastructureFailure("the line is down")
+        if task.slug == "ask-1":
+            raise EnvironmentFailure("it does not load")
+        if task.slug == "ask-2":
+            raise InfrastructureFailure("for ever down")
+        yield runtime
+
+    job = await Taskset("some", rows(3)).run(repeat, shaky, retries=2)
+
+    assert tries == {"ask-0": 3, "ask-1": 1, "ask-2": 3}
+    assert [(run.status, run.attempt) for run in job.runs] == [("completed", 3), ("error", 1), ("error", 3)]
+    assert job.reward == 1 / 3
+    assert len(journal.steps(job.runs[0].trace_id)) == 3  # those of earlier attempts are gone
+
+
+async def test_a_limit_of_steps_tokens_or_cost_ends_the_agent_and_is_no_failure(
+    journal: Journal, runtime: Runtime
+) -> None:
+    async def wordy(run: Run) -> None:
+        await repeat(run)
+        for _ in range(100):
+            usage = Usage(prompt_tokens=10, completion_tokens=10, cost_usd=0.5)
+            run.record(Step(source="agent", usage=usage, tool_calls=(ToolCall("1", "look"),)))
+
+    tasks = rows(3)
+    tasks[0].agent_config = {"max_steps": 2}
+    tasks[1].agent_config = {"max_tokens": 50}
+    tasks[2].agent_config = {"max_cost": 1.0}
+
+    job = await Taskset("some", tasks).run(wordy, runtime)
+
+    assert [run.trace.stop_reason for run in job.runs] == ["max_steps", "max_tokens", "max_cost"]
+    assert [run.trace.agent_steps for run in job.runs] == [2, 3, 3]
+    assert [(run.status, run.reward) for run in job.runs] == [("completed", 1.0)] * 3
+
+
+async def test_a_cancelled_call_takes_every_substrate_down_and_tells_its_runs(
+    journal: Journal, runtime: Runtime
+) -> None:
+    up: set[str] = set()
+    entered, all_up = [0], asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def counted(task: Task) -> AsyncGenerator[Runtime]:
+        up.add(str(task.slug))
+        try:
+            yield runtime
+        finally:
+            await asyncio.sleep(0.01)
+            up.discard(str(task.slug))
+
+    async def wait(run: Run) -> None:
+        if run.slug == "ask-0":
+            return
+        entered[0] += 1
+        if entered[0] == 4:
+            all_up.set()
+        await asyncio.sleep(60)
+
+    job = await Job.start("long")
+    call = asyncio.ensure_future(Taskset("long", rows(50)).run(wait, counted, max_concurrent=4, job=job))
+    await asyncio.wait_for(all_up.wait(), 10)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert up == set()
+    assert [run.status for run in job.runs] == ["completed", *["cancelled"] * 4]
+    assert [run.status for run in journal.runs] == ["completed", *["cancelled"] * 4]
+    left = [
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith("Task-") and task is not asyncio.current_task()
+    ]
+    assert not [task for task in left if "work" in repr(task.get_coro())]
+
+
+async def test_a_second_cancellation_hurries_what_is_taken_down(journal: Journal, runtime: Runtime) -> None:
+    taking_down = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def slow(task: Task) -> AsyncGenerator[Runtime]:
+        try:
+            yield runtime
+        finally:
+            taking_down.set()
+            await asyncio.sleep(600)
+
+    async def wait(run: Run) -> None:
+        begun.set()
+        await asyncio.sleep(600)
+
+    begun = asyncio.Event()
+    call = asyncio.ensure_future(Taskset("one", rows(1)).run(wait, slow))
+    await asyncio.wait_for(begun.wait(), 10)
+    call.cancel()
+    await asyncio.wait_for(taking_down.wait(), 10)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(call, 10)
+    assert journal.runs[0].status == "cancelled"
+
+
+async def test_a_cancellation_inside_of_an_agent_is_its_own_failure(journal: Journal, runtime: Runtime) -> None:
+    async def entangled(run: Run) -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+    job = await Taskset("two", rows(2)).run(entangled, runtime)
+
+    assert [(run.status, run.boundary) for run in job.runs] == [("error", "agent")] * 2
+    assert all(run.graded for run in job.runs)
+
+
+async def test_a_substrate_that_cannot_be_taken_down_leaves_the_grade(journal: Journal, runtime: Runtime) -> None:
+    @contextlib.asynccontextmanager
+    async def sticky(task: Task) -> AsyncGenerator[Runtime]:
+        yield runtime
+        raise OSError("it does not go")
+
+    job = await Taskset("one", rows(1)).run(repeat, sticky)
+
+    (run,) = job.runs
+    assert (run.status, run.reward) == ("completed", 1.0)
+    assert "it does not go" in run.trace.extra["takedown"]
+
+
+async def test_only_so_many_run_at_a_time(journal: Journal, runtime: Runtime) -> None:
+    now = most = 0
+
+    async def counted(run: Run) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    await Taskset("some", rows(20)).run(counted, runtime, max_concurrent=3)
+
+    assert most == 3
+
+
+async def test_a_job_gathers_several_calls(journal: Journal, runtime: Runtime) -> None:
+    async with await Job.start("training", group=2) as job:
+        for _ in range(2):
+            await Taskset("two", rows(2)).run(repeat, runtime, job=job)
+
+    assert [run.position for run in job.runs] == list(range(8))
+    assert len({run.group_id for run in job.runs}) == 4
+    assert journal.job.expected == 8
+    with pytest.raises(ValueError, match="closed"):
+        await Taskset("two", rows(2)).run(repeat, runtime, job=job)
+
+
+async def test_wrong_calls_raise_before_anything_runs(journal: Journal, runtime: Runtime) -> None:
+    taskset = Taskset("one", rows(1))
+    for wrong in (
+        {"group": 0},
+        {"max_concurrent": 0},
+        {"retries": -1},
+        {"limits": None, "group": -3},
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            await taskset.run(repeat, runtime, **wrong)
+    with pytest.raises(TypeError, match="async function"):
+        await taskset.run("an agent", runtime)
+    with pytest.raises(TypeError, match="provider"):
+        await taskset.run(repeat, "tcp://127.0.0.1:1")
+    taskset["ask-0"].agent_config = {"max_steps": "many"}
+    with pytest.raises(ValueError, match="max_steps"):
+        await taskset.run(repeat, runtime)
+    assert journal.records == []
+
+
+async def test_rows_of_unknown_origin_need_a_runtime(journal: Journal) -> None:
+    with pytest.raises(ValueError, match="give runtime="):
+        await Taskset("one", rows(1)).run(repeat)
+
+
+async def test_an_empty_taskset_makes_an_empty_job(journal: Journal, runtime: Runtime) -> None:
+    job = await Taskset("none", []).run(repeat, runtime)
+
+    assert (job.runs, job.reward, job.graded_reward) == ([], 0.0, None)
+
+
+async def test_traces_are_forgotten_when_they_are_not_wanted(journal: Journal, runtime: Runtime) -> None:
+    job = await Taskset("one", rows(1)).run(repeat, runtime, keep_traces=False)
+
+    assert job.runs[0].trace.steps == []
+    assert len(journal.steps(job.runs[0].trace_id)) == 3
+
+
+async def test_what_cannot_be_recorded_keeps_its_place(journal: Journal, runtime: Runtime) -> None:
+    async def flood(run: Run) -> None:
+        run.record(Step(source="agent", content="x" * (9 << 20)))
+        run.record(Step(source="agent", content="small"))
+        await repeat(run)
+
+    job = await Taskset("one", rows(1)).run(flood, runtime)
+
+    steps = journal.steps(job.runs[0].trace_id)
+    assert [step.source for step in steps] == ["task", "user", "agent", "agent", "task"]
+    assert "cannot be recorded" in steps[2].error
+    assert steps[3].content == "small"
