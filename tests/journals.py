@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from array import array
-from typing import Any
+from typing import Any, Self
 
 from taskloom.domain.task import Task, TaskEdit
 from taskloom.wire.messages import ConsoleBytes, JournalBatch, JournalMarks, Points, PointsQuery, ScalarColumns
@@ -35,30 +35,30 @@ class Run:
 
     # --- what it says -------------------------------------------------------------------------------------
 
-    def open(self, mode: OpenMode = "new", name: str = "test run", project: str = "tests", **more: Any) -> Run:
+    def open(self, mode: OpenMode = "new", name: str = "test run", project: str = "tests", **more: Any) -> Self:
         self.records.append(Opened(mode=mode, name=name, project=project, **{"time": time.time(), **more}))
         return self
 
-    def edit(self, **changes: Any) -> Run:
+    def edit(self, **changes: Any) -> Self:
         self.records.append(Edited(edit=TaskEdit(**changes), time=time.time()))
         return self
 
-    def end(self, status: EndStatus = "completed", reason: str = "", message: str = "") -> Run:
+    def end(self, status: EndStatus = "completed", reason: str = "", message: str = "") -> Self:
         self.records.append(Ended(status=status, time=time.time(), reason=reason, message=message))
         return self
 
-    def scalar(self, iteration: int, value: float, title: str = "loss", series: str = "train") -> Run:
+    def scalar(self, iteration: int, value: float, title: str = "loss", series: str = "train") -> Self:
         if (title, series) not in self._numbers:
             self._numbers[title, series] = len(self._numbers)
             self.records.append(SeriesNamed(number=self._numbers[title, series], title=title, series=series))
         self.rows.append((self._numbers[title, series], iteration, value, time.time()))
         return self
 
-    def print(self, text: str) -> Run:
+    def print(self, text: str) -> Self:
         self.stdout += text.encode()
         return self
 
-    def say(self, record: Record) -> Run:
+    def say(self, record: Record) -> Self:
         self.records.append(record)
         return self
 

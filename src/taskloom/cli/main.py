@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "validate": Entry("validate", "validate"),
     "task": Entry("task", "app"),
     "eval": Entry("eval", "app"),
+    "sync": Entry("sync", "app"),
     "model": Entry("model", "app"),
     "queue": Entry("queue", "app"),
     "project": Entry("project", "app"),

@@ -28,13 +28,23 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
+from taskloom.domain.evaluation import EvalJob, EvalRun, Step, TaskCall
 from taskloom.journal import layout
-from taskloom.wire.records import Edited, Ended, Plotted, Record
+from taskloom.wire.records import Edited, Ended, JobStored, Plotted, Record, RunStored, StepsTaken
 
 SHORTEST = 4  # characters
 SHORTEST_CODED = 8  # bytes of a form that is not the value's own: fewer would meet by chance
 QUIET = 1.0  # seconds without a write, after which the end of a dead writer's stream is its end
 STAR = b"*"
+
+# Ids and words of ours: a secret that happens to be a part of one may not break it.
+_KEPT: dict[type, frozenset[str]] = {
+    EvalJob: frozenset({"id", "trained_by", "fingerprints"}),
+    EvalRun: frozenset({"id", "job", "task", "group", "status", "boundary", "stop_reason"}),
+    Step: frozenset({"source"}),
+    StepsTaken: frozenset({"run", "job"}),
+    TaskCall: frozenset({"phase"}),
+}
 
 _Read = Callable[[int, int], bytes]
 
@@ -96,7 +106,9 @@ class Masks:
         return self._masked(window)[start - first : max(end, 0)]
 
     def record(self, record: Record) -> Record:
-        """What a script tells of itself may quote a secret, too: an edit, its last words, a plot's texts."""
+        """What a script tells of itself may quote a secret, too: an edit, its last words, a plot's texts, a trace."""
+        if isinstance(record, JobStored | RunStored | StepsTaken):
+            return cast(Record, self._evaluated(record))
         if not isinstance(record, Edited | Ended | Plotted):
             return record
         told = self._walk(msgspec.to_builtins(record))
@@ -112,6 +124,25 @@ class Masks:
             return {key: each if key == "record" else self._walk(each) for key, each in pairs.items()}
         if isinstance(value, list | tuple):
             return [self._walk(each) for each in cast("list[Any]", value)]
+        return value
+
+    def _evaluated(self, value: Any) -> Any:
+        """Every text of a job, a run or its steps, keys too; what is a word or an id of ours stays."""
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, bytes):
+            return self._masked(value)
+        if isinstance(value, msgspec.Struct):
+            kept = _KEPT.get(type(value), frozenset())
+            fields = [name for name in value.__struct_fields__ if name not in kept]
+            return msgspec.structs.replace(value, **{n: self._evaluated(getattr(value, n)) for n in fields})
+        if isinstance(value, dict):
+            pairs = cast("dict[Any, Any]", value)
+            return {self._evaluated(key): self._evaluated(each) for key, each in pairs.items()}
+        if isinstance(value, list):
+            return [self._evaluated(each) for each in cast("list[Any]", value)]
+        if isinstance(value, tuple):
+            return tuple(self._evaluated(each) for each in cast("tuple[Any, ...]", value))
         return value
 
     def _masked(self, data: bytes) -> bytes:

@@ -13,10 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.conftest import House
 
 from taskloom.domain.errors import NotFound
+from taskloom.domain.evaluation import (
+    EvalJob,
+    EvalRun,
+    Grade,
+    Step,
+    SubScore,
+    TaskCall,
+    TokenSample,
+    ToolCall,
+    ToolResult,
+)
 from taskloom.domain.parameters import Parameter
 from taskloom.domain.task import TaskEdit
 from taskloom.journal import layout
@@ -25,7 +37,7 @@ from taskloom.journal.writer import Writer
 from taskloom.sdk.identity import new_id
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
-from taskloom.wire.records import Edited, Ended, Opened, Plotted
+from taskloom.wire.records import Edited, Ended, JobStored, Opened, Plotted, RunStored, StepsTaken
 
 
 def pieces(masks: Masks, data: bytes, cuts: list[int], limit: int) -> bytes:
@@ -101,6 +113,60 @@ def test_what_a_script_tells_of_itself_is_hidden_but_not_the_words_of_the_protoc
     plot = masks.record(Plotted(title="t", series="s", iteration=1, time=1.0, kind="table", figure='["hunter22"]'))
     assert isinstance(plot, Plotted)
     assert plot.figure == '["********"]'
+
+
+def test_evaluations_are_told_without_secrets_and_with_their_ids_and_words() -> None:
+    masks = Masks(["hunter22", "agent", "abcd", "completed"])
+    run, job, task = "abcd" * 8, "0abcd000" * 4, "1" * 28 + "abcd"
+    step = Step(
+        source="agent",
+        content="the key is hunter22",
+        messages=({"role": "user", "content": [{"type": "text", "text": "hunter22"}]},),
+        tool_calls=(ToolCall(id="call", name="shell", arguments={"hunter22": ["echo hunter22"]}),),
+        result=ToolResult(content=({"type": "text", "text": "hunter22"},)),
+        task_call=TaskCall(phase="setup", name="t", arguments={"n": 1}, result=b"hunter22"),
+        sample=TokenSample(output_token_ids=(1, 2), output_logprobs=(-0.5, -1.0)),
+        error="hunter22",
+        started=5.0,
+    )
+    told = masks.record(StepsTaken(run=run, job=job, start=3, steps=(step,)))
+    assert isinstance(told, StepsTaken)
+    assert (told.run, told.job, told.start, told.steps[0].source, told.steps[0].started) == (
+        run,
+        job,
+        3,
+        "agent",
+        5.0,
+    )
+    assert told.steps[0].tool_calls[0].arguments == {"********": ["echo ********"]}
+    assert (told.steps[0].sample, told.steps[0].task_call and told.steps[0].task_call.phase) == (
+        step.sample,
+        "setup",
+    )
+    assert b"hunter22" not in msgspec.msgpack.encode(told)
+    score = SubScore(name="part", value=0.5, children=(SubScore(name="abcd", value=1, info={"seen": "hunter22"}),))
+    whole = EvalRun(
+        id=run,
+        job=job,
+        task=task,
+        status="completed",
+        answer={"text": ("hunter22", 5)},
+        args={"password": "hunter22"},
+        error="no hunter22",
+        grade=Grade(reward=0.5, content="hunter22", subscores=(score,), raw={"a": {"b": "hunter22"}}),
+    )
+    kept = masks.record(RunStored(run=whole))
+    assert isinstance(kept, RunStored)
+    assert (kept.run.id, kept.run.job, kept.run.task, kept.run.status) == (run, job, task, "completed")
+    assert (kept.run.reward, kept.run.grade and kept.run.grade.subscores[0].children[0].name) == (0.5, "****")
+    assert b"hunter22" not in msgspec.msgpack.encode(kept)
+    made = EvalJob(
+        id=job, name="hunter22", spec={"command": "--key hunter22"}, fingerprints={"agent": "abcd" * 16}
+    )
+    found = masks.record(JobStored(job=made))
+    assert isinstance(found, JobStored)
+    assert (found.job.id, found.job.fingerprints) == (job, made.fingerprints)
+    assert b"hunter22" not in msgspec.msgpack.encode(found)
 
 
 def test_the_file_is_private_and_there_is_none_without_secrets(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from taskloom.domain.project import check_text
 from taskloom.server.settings import MIB
 from taskloom.wire.records import JobStored, Record, RunStored, StepsTaken
 
-MAX_RUN = 8 * MIB  # bytes of a run, and of a job, as JSON
-MAX_STEP = 32 * MIB  # bytes of one step
+MAX_RUN = 32 * MIB  # bytes of a run, and of a job, as JSON; a journal takes records of 8 MiB
+MAX_STEP = 32 * MIB  # bytes of one step as JSON
 MAX_ROW = MIB  # bytes of a taskset's row
 MAX_SLUG = 500  # characters of a slug, an environment's name
 MAX_NAME = 256  # characters of the name of a job, a taskset, an agent, a model

@@ -22,7 +22,7 @@ from taskloom.wire.messages import (
     ReportQuery,
 )
 
-MAX_RUNS = 1_000_000  # in one report, comparison or leaderboard
+MAX_RUNS = 500_000  # in one report, comparison or leaderboard
 MAX_VALUES = 200  # of a column that gets figures of its own; the others come together
 OTHERS = "(others)"
 NOT_SET = "(not set)"

@@ -316,24 +316,27 @@ def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
 
 # --- figures ----------------------------------------------------------------------------------------------
 
-_FIGURES = select(
-    eval_runs.c.job_id,
-    eval_runs.c.slug,
-    eval_runs.c.status,
-    eval_runs.c.boundary,
-    eval_runs.c.stop_reason,
-    eval_runs.c.graded,
-    eval_runs.c.reward,
-    eval_runs.c.agent,
-    eval_runs.c.model,
-    eval_runs.c.position,
-    eval_runs.c.started,
-    eval_runs.c.ended,
-    eval_runs.c.cost,
-    eval_runs.c.prompt_tokens,
-    eval_runs.c.completion_tokens,
-    eval_runs.c.cached_tokens,
-    eval_runs.c.columns,
+_FIGURES = Prepared(
+    select(
+        eval_runs.c.slug,
+        eval_runs.c.status,
+        eval_runs.c.boundary,
+        eval_runs.c.stop_reason,
+        eval_runs.c.graded,
+        eval_runs.c.reward,
+        eval_runs.c.agent,
+        eval_runs.c.model,
+        eval_runs.c.position,
+        eval_runs.c.started,
+        eval_runs.c.ended,
+        eval_runs.c.prompt_tokens,
+        eval_runs.c.completion_tokens,
+        eval_runs.c.cached_tokens,
+        eval_runs.c.cost,
+        eval_runs.c.columns,
+    )
+    .where(eval_runs.c.job_id == bindparam("job"))
+    .order_by(eval_runs.c.position, eval_runs.c.id)
 )
 
 
@@ -349,11 +352,9 @@ def count_of(tx: Connection, job_ids: Sequence[str]) -> int:
 def outlines(tx: Connection, job_ids: Sequence[str], *, columns: bool) -> list[EvalRun]:
     """What figures are made of, without the documents: no answer, no arguments, of a grade the reward only."""
     values = _Shared()
-    runs: list[EvalRun] = []
-    for some in _parts(job_ids):
-        found: Any = tx.execute(_FIGURES.where(eval_runs.c.job_id.in_(some)).order_by(*_ORDERS["position"]))
-        runs.extend(values.outline(row, columns=columns) for row in found)
-    return runs
+    return [
+        values.outline(job, row, columns=columns) for job in job_ids for row in _FIGURES.rows(tx, {"job": job})
+    ]
 
 
 class _Shared:
@@ -361,30 +362,36 @@ class _Shared:
 
     def __init__(self) -> None:
         self._nothing: dict[str, Any] = {}
-        self._free = Usage()
+        self._usages: dict[tuple[Any, ...], Usage] = {}
         self._grades: dict[float | None, Grade] = {None: Grade(is_error=True)}
         self._columns: dict[bytes | None, dict[str, Any]] = {None: self._nothing}
 
-    def outline(self, row: Any, *, columns: bool) -> EvalRun:
-        used = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
+    def outline(self, job: str, row: Sequence[Any], *, columns: bool) -> EvalRun:
+        slug, status, boundary, stop_reason, graded, reward, agent, model, position, started, ended, *used = row
         return EvalRun(
             id="",
-            job=row.job_id,
-            position=row.position,
-            slug=row.slug,
+            job=job,
+            position=position,
+            slug=slug,
             args=self._nothing,
-            columns=self._columns_of(row.columns) if columns else self._nothing,
-            status=row.status,
-            boundary=row.boundary,
-            stop_reason=row.stop_reason,
-            grade=self._grade(row.reward) if row.graded else None,
-            usage=self._free if used == self._free else used,
-            agent=row.agent,
-            model=row.model,
-            started=row.started,
-            ended=row.ended,
+            columns=self._columns_of(used[4]) if columns else self._nothing,
+            status=status,
+            boundary=boundary,
+            stop_reason=stop_reason,
+            grade=self._grade(reward) if graded else None,
+            usage=self._usage((used[0], used[1], used[2], used[3])),
+            agent=agent,
+            model=model,
+            started=started,
+            ended=ended,
             extra=self._nothing,
         )
+
+    def _usage(self, used: tuple[Any, ...]) -> Usage:
+        found = self._usages.get(used)
+        if found is None:
+            found = self._usages[used] = Usage(*used)
+        return found
 
     def _grade(self, reward: float | None) -> Grade:
         if reward is not None and reward not in self._grades:

@@ -26,6 +26,7 @@ LONGEST_VALUE = 256  # characters of a value as JSON; a longer one is no facet
 MAX_FACETS = 100  # values told of one column
 MAX_COLUMNS = 200  # columns whose values are told
 _pack = msgspec.msgpack.Encoder().encode
+_pack_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
 _row_of = msgspec.msgpack.Decoder(EvalRow)
 _columns_of = msgspec.msgpack.Decoder(dict[str, Any])
 
@@ -267,8 +268,8 @@ def decode_row(document: bytes) -> EvalRow:
 
 
 def differ(first: EvalRow, second: EvalRow) -> bool:
-    """Whether they would be kept in other bytes: 1 and 1.0, {} and nothing differ."""
-    return first != second or _pack(first) != _pack(second)
+    """Whether they would be kept as something else: 1 and 1.0, {} and nothing differ, the order of keys does not."""
+    return _pack_sorted(first) != _pack_sorted(second)
 
 
 # --- facets -----------------------------------------------------------------------------------------------
@@ -287,6 +288,16 @@ def facets_of(row: EvalRow) -> Iterator[tuple[str, str]]:
             yield column, text
 
 
+_FORGET = Prepared(
+    delete(taskset_facets).where(
+        taskset_facets.c.taskset_id == bindparam("of"),
+        taskset_facets.c.column == bindparam("name"),
+        taskset_facets.c.value == bindparam("text"),
+        taskset_facets.c.rows <= 0,
+    )
+)
+
+
 def count_facets(tx: Connection, taskset_id: str, changes: Counter[tuple[str, str]]) -> None:
     """Add to how many rows have a value; what none has is forgotten."""
     some = [(key, count) for key, count in changes.items() if count]
@@ -301,7 +312,19 @@ def count_facets(tx: Connection, taskset_id: str, changes: Counter[tuple[str, st
         statement,
         [{"taskset_id": taskset_id, "column": c, "value": v, "rows": n} for (c, v), n in some],
     )
-    tx.execute(delete(taskset_facets).where(taskset_facets.c.taskset_id == taskset_id, taskset_facets.c.rows <= 0))
+    _FORGET.run_many(tx, [{"of": taskset_id, "name": c, "text": v} for (c, v), n in some if n < 0])
+
+
+def columns(tx: Connection, taskset_id: str) -> list[str]:
+    """Those that have facets. From one to the next by the index, without a look at every value."""
+    c = taskset_facets.c
+    found: list[str] = []
+    following = select(func.min(c.column)).where(c.taskset_id == taskset_id)
+    one = tx.execute(following).scalar_one()
+    while one is not None and len(found) < MAX_COLUMNS:
+        found.append(one)
+        one = tx.execute(following.where(c.column > one)).scalar_one()
+    return found
 
 
 def facets(tx: Connection, taskset_id: str) -> dict[str, list[Facet]]:

@@ -25,6 +25,7 @@ from taskloom.server.evals.reading import ANSWER
 from taskloom.server.evals.taskset_store import Found, Placed
 from taskloom.server.settings import Clock, Settings
 from taskloom.wire.messages import (
+    Facet,
     RowPage,
     RowsQuery,
     TasksetChanged,
@@ -49,15 +50,22 @@ class TasksetDesk:
     # --- reading -----------------------------------------------------------------------------------------
 
     async def list_tasksets(self, query: TasksetQuery) -> TasksetList:
-        """By name; without the values of their columns."""
+        """By name; of their columns the names alone."""
         checks.check_page(query.limit, query.offset, self._settings.max_page)
-        found, total = await self._db.read(lambda tx: store.page(tx, query.search, query.limit, query.offset))
-        return TasksetList(tasksets=[_info(taskset) for taskset in found], total=total)
+
+        def work(tx: Connection) -> TasksetList:
+            found, total = store.page(tx, query.search, query.limit, query.offset)
+            return TasksetList(
+                tasksets=[_info(one, {name: [] for name in store.columns(tx, one.id)}) for one in found],
+                total=total,
+            )
+
+        return await self._db.read(work)
 
     async def get_taskset(self, name_or_id: str) -> TasksetInfo:
         def work(tx: Connection) -> TasksetInfo:
             taskset = _known(tx, name_or_id)
-            return _info(taskset, tx)
+            return _info(taskset, store.facets(tx, taskset.id))
 
         return await self._db.read(work)
 
@@ -237,8 +245,7 @@ def _unknown(name_or_id: str) -> NotFound:
     return NotFound(f"no taskset {name_or_id[:80]!r}")
 
 
-def _info(taskset: Found, tx: Connection | None = None) -> TasksetInfo:
-    """With a connection, with the values of its columns."""
+def _info(taskset: Found, facets: dict[str, list[Facet]] | None = None) -> TasksetInfo:
     return TasksetInfo(
         id=taskset.id,
         name=taskset.name,
@@ -248,7 +255,7 @@ def _info(taskset: Found, tx: Connection | None = None) -> TasksetInfo:
         user=taskset.user,
         created=taskset.created,
         changed=taskset.changed,
-        facets={} if tx is None else store.facets(tx, taskset.id),
+        facets=facets or {},
     )
 
 

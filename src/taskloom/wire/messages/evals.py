@@ -88,6 +88,8 @@ class ReportQuery(Request, frozen=True, kw_only=True):
 
 
 class JobReport(Answer, frozen=True, kw_only=True):
+    """Figures for each eval task (`by_slug`) are in `figures` alone, and in those only where one job is reported."""
+
     job: EvalJob
     figures: Figures
     by_column: dict[str, Figures] = {}
@@ -141,7 +143,10 @@ class Leaderboard(Answer, frozen=True, kw_only=True):
 
 
 class TasksetInfo(Answer, frozen=True, kw_only=True):
-    """facets: for each column the values with how many rows have them, the most frequent first (at most 100)."""
+    """facets: for each column the values with how many rows have them, the most frequent first (at most 100).
+
+    A list of tasksets has only the names of the columns there, other answers nothing.
+    """
 
     id: str
     name: str
