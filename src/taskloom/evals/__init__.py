@@ -21,6 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
+    from taskloom.evals.agents.anthropic import AnthropicAgent
+    from taskloom.evals.agents.cache import ModelCache
+    from taskloom.evals.agents.contract import Agent
+    from taskloom.evals.agents.gemini import GeminiAgent
+    from taskloom.evals.agents.openai_chat import OpenAIAgent
+    from taskloom.evals.agents.openai_responses import OpenAIResponsesAgent
+    from taskloom.evals.agents.prices import Prices
+    from taskloom.evals.agents.replay import ReplayAgent
+    from taskloom.evals.agents.scripted import ScriptedAgent
     from taskloom.evals.capabilities import Capability
     from taskloom.evals.chat import Chat
     from taskloom.evals.environment.declaration import Environment
@@ -35,17 +44,26 @@ if TYPE_CHECKING:
     from taskloom.evals.workspace import Mount, Workspace
 
 _PLACES = {
+    "Agent": "taskloom.evals.agents.contract",
     "Answer": "taskloom.evals.results",
+    "AnthropicAgent": "taskloom.evals.agents.anthropic",
     "Capability": "taskloom.evals.capabilities",
     "Chat": "taskloom.evals.chat",
     "Environment": "taskloom.evals.environment.declaration",
     "EvaluationResult": "taskloom.evals.results",
+    "GeminiAgent": "taskloom.evals.agents.gemini",
     "Grade": "taskloom.domain.evaluation",
     "Job": "taskloom.evals.job",
     "Limits": "taskloom.evals.limits",
+    "ModelCache": "taskloom.evals.agents.cache",
     "Mount": "taskloom.evals.workspace",
+    "OpenAIAgent": "taskloom.evals.agents.openai_chat",
+    "OpenAIResponsesAgent": "taskloom.evals.agents.openai_responses",
+    "Prices": "taskloom.evals.agents.prices",
+    "ReplayAgent": "taskloom.evals.agents.replay",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
+    "ScriptedAgent": "taskloom.evals.agents.scripted",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
@@ -56,17 +74,26 @@ _PLACES = {
 }
 
 __all__ = [
+    "Agent",
     "Answer",
+    "AnthropicAgent",
     "Capability",
     "Chat",
     "Environment",
     "EvaluationResult",
+    "GeminiAgent",
     "Grade",
     "Job",
     "Limits",
+    "ModelCache",
     "Mount",
+    "OpenAIAgent",
+    "OpenAIResponsesAgent",
+    "Prices",
+    "ReplayAgent",
     "Run",
     "Runtime",
+    "ScriptedAgent",
     "Step",
     "SubScore",
     "Task",
