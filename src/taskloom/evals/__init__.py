@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from taskloom.evals.agents.replay import ReplayAgent
     from taskloom.evals.agents.scripted import ScriptedAgent
     from taskloom.evals.capabilities import Capability
-    from taskloom.evals.chat import Chat
     from taskloom.evals.channel.client import connect
+    from taskloom.evals.chat import Chat
     from taskloom.evals.environment.declaration import Environment
     from taskloom.evals.job import Job
     from taskloom.evals.limits import Limits
@@ -67,18 +67,16 @@ _PLACES = {
     "Job": "taskloom.evals.job",
     "LeasedRuntime": "taskloom.evals.runtimes.leased",
     "Limits": "taskloom.evals.limits",
+    "LocalRuntime": "taskloom.evals.runtimes.local",
     "ModelCache": "taskloom.evals.agents.cache",
+    "Mount": "taskloom.evals.workspace",
     "OpenAIAgent": "taskloom.evals.agents.openai_chat",
     "OpenAIResponsesAgent": "taskloom.evals.agents.openai_responses",
     "Prices": "taskloom.evals.agents.prices",
     "ReplayAgent": "taskloom.evals.agents.replay",
-    "Mount": "taskloom.evals.workspace",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
     "ScriptedAgent": "taskloom.evals.agents.scripted",
-    "LocalRuntime": "taskloom.evals.runtimes.local",
-    "Run": "taskloom.evals.run",
-    "Runtime": "taskloom.evals.runtimes.contract",
     "Shared": "taskloom.evals.runtimes.shared",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
@@ -107,6 +105,7 @@ __all__ = [
     "Job",
     "LeasedRuntime",
     "Limits",
+    "LocalRuntime",
     "ModelCache",
     "Mount",
     "OpenAIAgent",
@@ -116,9 +115,6 @@ __all__ = [
     "Run",
     "Runtime",
     "ScriptedAgent",
-    "LocalRuntime",
-    "Run",
-    "Runtime",
     "Shared",
     "Step",
     "SubScore",

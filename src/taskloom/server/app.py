@@ -34,6 +34,7 @@ from taskloom.server.compat.clearml.tokens import Tokens
 from taskloom.server.compat.clearml.unserved import Unserved
 from taskloom.server.compat.hud.call import Rooms as HudRooms
 from taskloom.server.compat.hud.door import Door as HudDoor
+from taskloom.server.compat.hud.tunnel import HudTunnels
 from taskloom.server.db import Database
 from taskloom.server.evals.routes import handlers as eval_handlers
 from taskloom.server.evals.service import EvalService
@@ -107,11 +108,11 @@ class House:
         queues = QueueService(self.main, bus, clock, settings, self.accounts, tasks, secrets)
         self._services += [artifacts, evals, tasks, queues]
         tunnels = TunnelService(self.main, bus, clock)
-        self._tunnel_door = TunnelDoor(tunnels, self.accounts.still_valid)
+        self._tunnel_door = HudTunnels(TunnelDoor(tunnels, self.accounts.still_valid), tunnels)
         rooms = Rooms(self.accounts, projects, metrics, artifacts, tasks, queues, settings, clock)
         tokens = Tokens(settings.folder / TOKENS_FILE, clock)
         self.clearml = Door(rooms, tokens, self._unserved)
-        self.hud = HudDoor(HudRooms(self.accounts, projects, tasks, evals, settings, clock))
+        self.hud = HudDoor(HudRooms(self.accounts, projects, tasks, evals, queues, tunnels, settings, clock))
         self._services.append(self.hud.closer)
         return _joined(
             self._own_handlers(),

@@ -1,6 +1,6 @@
-"""Calls to a provider over HTTP: one pool of connections for each event loop, retries, errors for people.
+"""Calls to a provider over HTTP: retries, and errors for people.
 
-What is sent and what the answer means is the protocol's. A key goes into headers alone: it is read when a call is
+What is sent and what the answer means is the protocol's; connections are kept by `pools`. A key goes into headers alone: it is read when a call is
 made, and taken out of whatever a provider says.
 
 ORDER  connection errors, time-outs and the statuses 408, 409, 429 and 5xx are tried again, after pauses that double
@@ -14,13 +14,12 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
+from taskloom.evals.agents.pools import Pools
 from taskloom.evals.agents.protocol import ModelProtocol
 from taskloom.evals.agents.reading import as_list, as_object, as_text
 from taskloom.evals.failures import AgentFailure
@@ -28,17 +27,14 @@ from taskloom.evals.failures import AgentFailure
 if TYPE_CHECKING:
     import httpx
 
-CONNECT_TIMEOUT = 10.0  # seconds
 PAUSE = 0.5  # seconds before the first retry
 PAUSE_MOST = 30.0  # seconds, what doubling ends at
 RETRY_AFTER_MOST = 120.0  # seconds that a provider may ask us to wait
 MAX_ANSWER = 64 * 2**20  # bytes
-MAX_CONNECTIONS = 256  # of one agent
 MAX_MESSAGE = 1000  # characters of a provider's message that are told
 SHORTEST_KEY = 6  # characters; what is shorter is a placeholder for a server that wants none
 RETRIED = {408, 409, 429}
 HOPELESS = {"insufficient_quota", "billing_hard_limit_reached"}  # 429, and no waiting helps
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,7 @@ class Sender:
     chance: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, AsyncGenerator[None]]]
-        self._pools = WeakKeyDictionary()
+        self.pools = Pools(self.url, self.timeout)
 
     def find_key(self) -> str:
         """The key that was given, else the environment's; '' where there is none."""
@@ -120,13 +115,14 @@ class Sender:
 
         key = self.find_key()
         headers = {"Content-Type": "application/json", **self.protocol.headers(key), **self.headers}
-        client = await self._pool()
+        pools = await self.pools.here()
         try:
-            async with (
-                asyncio.timeout(self.timeout),
-                client.stream("POST", self.url + path, content=body, headers=headers) as response,
-            ):
-                content = await _read(response)
+            with pools.borrow() as client:
+                async with (
+                    asyncio.timeout(self.timeout),
+                    client.stream("POST", self.url + path, content=body, headers=headers) as response,
+                ):
+                    content = await _read(response)
         except TimeoutError:
             raise _Again(f"no answer within {self.timeout:g} s") from None
         except httpx.TransportError as error:
@@ -151,46 +147,9 @@ class Sender:
         key = self.find_key()
         return text.replace(key, "***") if len(key) >= SHORTEST_KEY else text
 
-    # --- connections --------------------------------------------------------------------------------------
-
-    async def _pool(self) -> httpx.AsyncClient:
-        """This event loop's, closed when the loop ends: asyncio closes the generators that a loop has begun."""
-        loop = asyncio.get_running_loop()
-        known = self._pools.get(loop)
-        if known is not None:
-            return known[0]
-        client = self._make_client()
-        keeper = self._keep(loop, client)
-        self._pools[loop] = client, keeper
-        await anext(keeper)
-        return client
-
-    async def _keep(self, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            self._pools.pop(loop, None)
-            await client.aclose()
-
-    def _make_client(self) -> httpx.AsyncClient:
-        import ssl
-
-        import httpx
-
-        parts = urlsplit(self.url)
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout), pool=None),
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            # A TLS context costs 30 ms to build: only for https. A proxy is of no use on this machine.
-            verify=ssl.create_default_context() if parts.scheme == "https" else False,
-            trust_env=parts.hostname not in LOOPBACK,
-        )
-
     async def close(self) -> None:
-        """Close this loop's connections now."""
-        known = self._pools.get(asyncio.get_running_loop())
-        if known is not None:
-            await known[1].aclose()
+        """Close this event loop's connections now."""
+        await self.pools.close()
 
 
 async def _read(response: httpx.Response) -> bytes:

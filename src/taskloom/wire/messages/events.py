@@ -14,7 +14,9 @@ class EventsQuery(Request, frozen=True, kw_only=True):
 
 class LiveEvent(Answer, frozen=True, kw_only=True):
     """One server-sent event. `kind`: task, metrics, console, plots, artifacts, samples, evals, queue, worker, project,
-    tunnel. Of evals, `task` is the job; what its end does to runs that it left is told by the end of the task alone.
+    tunnel.
+
+    Of evals, `task` is the job; what its end does to runs that it left is told by the end of the task alone.
 
     It says that something changed, not how: the page asks again for what it shows.
     """

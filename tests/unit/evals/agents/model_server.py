@@ -41,6 +41,12 @@ class ModelServer:
         """Answer with these, one after the other; an object is a good answer."""
         self.replies.extend(one if isinstance(one, Reply) or callable(one) else Reply(one) for one in replies)
 
+    async def gone(self) -> None:
+        """Until nobody is connected any more."""
+        while self.open:
+            await self.closed.wait()
+            self.closed.clear()
+
     async def __aenter__(self) -> ModelServer:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
@@ -56,8 +62,8 @@ class ModelServer:
         try:
             while await self._answer(reader, writer, number):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the other side has gone, or the test is over
         finally:
             self.open -= 1
             writer.close()

@@ -444,8 +444,20 @@ async def test_connections_are_shared_by_runs_and_closed_with_the_agent(model: M
         await try_it(agent)
     assert {one.connection for one in model.asked} == {1}
     await agent.close()
-    await model.closed.wait()
-    assert model.open == 0
+    await model.gone()
+
+
+async def test_many_calls_at_once_share_few_connections_each(model: ModelServer) -> None:
+    chat, count = DIALECTS[0], 40
+    model.will(*[chat.says("42") for _ in range(2 * count)])
+    agent = make(chat, model)
+    environment = make_environment()
+    for _ in range(2):
+        runs = await asyncio.gather(*(try_it(agent, environment) for _ in range(count)))
+        assert [run.reward for run in runs] == [1.0] * count
+    assert model.open <= count
+    await agent.close()
+    await model.gone()
 
 
 def test_connections_close_with_the_event_loop_and_a_new_loop_has_its_own() -> None:
@@ -456,10 +468,10 @@ def test_connections_close_with_the_event_loop_and_a_new_loop_has_its_own() -> N
             model.will(DIALECTS[0].says("42"))
             agents.append(make(DIALECTS[0], model))
             await try_it(agents[-1])
-            assert len(agents[-1]._caller.sender._pools) == 1
+            assert len(agents[-1]._caller.sender.pools) == 1
 
     asyncio.run(once())
-    assert len(agents[0]._caller.sender._pools) == 0
+    assert len(agents[0]._caller.sender.pools) == 0
     asyncio.run(once())
 
 

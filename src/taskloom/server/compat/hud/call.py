@@ -17,8 +17,10 @@ from taskloom.server.accounts.service import AccountService
 from taskloom.server.call import Caller
 from taskloom.server.evals.service import EvalService
 from taskloom.server.projects.service import ProjectService
+from taskloom.server.queues.service import QueueService
 from taskloom.server.settings import Clock, Settings
 from taskloom.server.tasks.service import TaskService
+from taskloom.server.tunnels.service import TunnelService
 from taskloom.wire.messages import Role
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ class Rooms:
     projects: ProjectService
     tasks: TaskService
     evals: EvalService
+    queues: QueueService
+    tunnels: TunnelService
     settings: Settings
     clock: Clock
 

@@ -17,8 +17,7 @@ from taskloom.domain.status import Status
 from taskloom.domain.task import Task
 from taskloom.server.compat.hud.call import Rooms
 from taskloom.server.compat.hud.reporting import TAG, Reporter
-from taskloom.wire.messages import TaskQuery
-from taskloom.wire.records import Ended
+from taskloom.wire.messages import Finish, TaskQuery
 
 IDLE = 300.0  # seconds without a word, all traces ended, until a job is completed
 SILENT = 24 * 3600.0  # seconds without a word until a job with open traces is aborted
@@ -53,7 +52,7 @@ class Closer:
             system_tags=[TAG],
             status=[Status.RUNNING],
             order_by=["last_update"],
-            fields=["last_update", "user"],
+            fields=["last_update"],
             limit=LOOKED_AT,
         )
         for task in (await self._rooms.tasks.query_tasks(query)).tasks:
@@ -68,7 +67,7 @@ class Closer:
             if found is None or now - found.last_update < IDLE or found.status != Status.RUNNING.value:
                 return
             if found.runs and not found.counts.get("running", 0):
-                await self._reporter.write(task.user, task.id, [Ended(status="completed", time=now)])
+                await self._rooms.tasks.end_task(task.id, Finish(outcome="completed"))
             elif now - found.last_update >= SILENT:
                 why = f"nothing was heard of it for {SILENT / 3600:g} hours"
-                await self._reporter.write(task.user, task.id, [Ended(status="aborted", time=now, reason=why)])
+                await self._rooms.tasks.end_task(task.id, Finish(outcome="aborted", reason=why))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskloom.server.compat.hud import gateway, jobs, places, tasksets, traces
+from taskloom.server.compat.hud import gateway, jobs, places, rollouts, tasksets, traces
 from taskloom.server.compat.hud.call import Endpoint, Rooms
 from taskloom.server.compat.hud.reporting import Reporter
 
@@ -14,5 +14,6 @@ def every_endpoint(rooms: Rooms, reporter: Reporter) -> list[Endpoint]:
         *tasksets.endpoints(rooms),
         *jobs.endpoints(rooms, reporter),
         *traces.endpoints(rooms, reporter),
+        *rollouts.endpoints(rooms, reporter),
         *gateway.endpoints(rooms),
     ]

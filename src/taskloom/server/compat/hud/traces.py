@@ -28,6 +28,7 @@ from taskloom.domain.evaluation import (
 from taskloom.server.compat.hud.call import Endpoint, HudCall, Rooms, read_id, tell_id
 from taskloom.server.compat.hud.jobs import tell_trace
 from taskloom.server.compat.hud.reporting import Reporter
+from taskloom.server.compat.hud.rollouts import settle
 from taskloom.server.compat.hud.steps import place_of, read_spans, span_of, tell_events
 from taskloom.server.evals.checks import MAX_NAME, MAX_SLUG
 from taskloom.server.evals.service import MAX_STEPS
@@ -82,7 +83,7 @@ def endpoints(rooms: Rooms, reporter: Reporter) -> list[Endpoint]:
         return await desk.take_steps(call.caller.user, call.id("trace", "trace"), spans)
 
     async def get_trace(call: HudCall) -> Any:
-        run = await rooms.evals.get_run(call.id("trace", "trace"))
+        run = await settle(rooms, reporter, await rooms.evals.get_run(call.id("trace", "trace")))
         return {**tell_trace(run), "evaluation_result": _tell_grade(run.grade)}
 
     async def events(call: HudCall) -> Any:
