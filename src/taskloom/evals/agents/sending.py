@@ -129,7 +129,7 @@ class Sender:
             raise _Again(f"no answer from {self.url}: {str(error) or type(error).__name__}") from None
         except (httpx.InvalidURL, httpx.DecodingError, ValueError) as error:
             raise AgentFailure(self.scrub(f"{self.protocol.name}: {self.url}: {error}")) from None
-        if response.status_code != 200:
+        if not 200 <= response.status_code < 300:
             raise self._refused(response.status_code, response.headers, content)
         return _decode(content)
 
@@ -139,7 +139,8 @@ class Sender:
         told = headers.get("x-should-retry", "").lower()
         again = (status in RETRIED or status >= 500) and code not in HOPELESS and told != "false"
         if again or told == "true":
-            return _Again(reason, read_retry_after(headers, time.time()))
+            wait = read_retry_after(headers, time.time())
+            return _Again(reason, read_retry_delay(content) if wait is None else wait)
         return AgentFailure(self.scrub(f"{self.protocol.name} answered {reason}"))
 
     def scrub(self, text: str) -> str:
@@ -198,3 +199,19 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - now)
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def read_retry_delay(content: bytes) -> float | None:
+    """The same from an error's details, as Google tells it: `"retryDelay": "32s"`."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return None
+    error = as_object(as_object(as_list(value)[0] if as_list(value) else value).get("error"))
+    for detail in as_list(error.get("details")):
+        told = as_text(as_object(detail).get("retryDelay"))
+        try:
+            return max(0.0, float(told.removesuffix("s")))
+        except ValueError:
+            continue
+    return None

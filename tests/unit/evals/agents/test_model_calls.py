@@ -51,10 +51,12 @@ async def test_the_providers_own_pause_is_kept_up_to_a_bound() -> None:
     pauses = Pauses()
     async with ModelServer() as model:
         waits = [{"Retry-After": "7"}, {"retry-after-ms": "1500"}, {"Retry-After": "86400"}]
-        model.will(*[Reply({}, 429, headers) for headers in waits], {"fine": True})
+        details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "32.5s"}]
+        told = Reply({"error": {"code": 429, "message": "quota", "details": details}}, 429)
+        model.will(*[Reply({}, 429, headers) for headers in waits], told, Reply({"fine": True}, 201))
         received = await Sender(ChatProtocol(), model.url, sleep=pauses).post("/x", b"{}")
-    assert pauses == [7.0, 1.5, RETRY_AFTER_MOST]
-    assert (received.content, received.tries) == ({"fine": True}, 4)
+    assert pauses == [7.0, 1.5, RETRY_AFTER_MOST, 32.5]
+    assert (received.content, received.tries) == ({"fine": True}, 5)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 301])

@@ -26,6 +26,14 @@ def test_tools_of_one_name_are_told_apart_by_their_capability() -> None:
     assert [form.name for form in Toolbox(tools).forms] == ["one_run", "two_run", "two_run_2", "a_b_c", "x" * 64]
 
 
+def test_a_tools_form_has_properties_even_where_its_schema_has_none() -> None:
+    async def call(_: dict[str, Any]) -> Any:
+        raise AssertionError
+
+    (form,) = Toolbox([Tool("now", "Tells the time", {"additionalProperties": False}, "one", call)]).forms
+    assert form.schema == {"type": "object", "properties": {}, "additionalProperties": False}
+
+
 def test_results_are_bounded_and_say_what_is_missing() -> None:
     assert cut_middle("abcdef", 4) == "ab\n[2 characters were cut out here]\nef"
     blocks = [{"type": "image", "data": "x" * (MAX_IMAGE + 1), "mimeType": "image/png"}]

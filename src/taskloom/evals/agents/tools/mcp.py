@@ -7,6 +7,7 @@ calls a tool meanwhile sees an `InfrastructureFailure`. Calls carry the id of th
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
@@ -211,6 +212,8 @@ def _make_tool(line: _Line, capability: Capability, entry: Any, trace_id: str) -
         except RuntimeError as error:  # the client found that the result is not what the server's own schema says
             return tell(str(error), is_error=True)
         blocks = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in result.content]
+        if not blocks and result.structuredContent is not None:
+            blocks = [{"type": "text", "text": json.dumps(result.structuredContent, ensure_ascii=False)}]
         return bound(blocks, is_error=bool(result.isError))
 
     description = entry.description or getattr(entry, "title", None) or ""

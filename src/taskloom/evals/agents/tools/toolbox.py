@@ -34,7 +34,9 @@ class Toolbox:
 
     @property
     def forms(self) -> list[ToolForm]:
-        return [ToolForm(name, tool.description, tool.schema) for name, tool in self._tools.items()]
+        """As a model is told of them; each schema an object with properties, which some providers insist on."""
+        whole: dict[str, Any] = {"type": "object", "properties": {}}
+        return [ToolForm(name, tool.description, whole | tool.schema) for name, tool in self._tools.items()]
 
     async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """What came of it; a tool that is not there, fails or takes too long has a result, too.
