@@ -6,6 +6,7 @@ counts as neither.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,6 +116,9 @@ def _read_sample(sample: dict[str, Any], job: EvalJob, place: int, headline: str
     usage = Usage()
     for one in fields_of(sample.get("model_usage")).values():
         usage = usage + read_usage(fields_of(one))
+    columns = plain(fields_of(sample.get("metadata")))
+    ours = fields_of(columns.pop("taskloom", None))  # what `inspect_writing` noted of the row
+    args = {"input": plain(sample.get("input")), "target": plain(sample.get("target"))}
     run = EvalRun(
         id=make_id(job.id, _key(sample.get("id")), epoch),
         job=job.id,
@@ -122,10 +126,10 @@ def _read_sample(sample: dict[str, Any], job: EvalJob, place: int, headline: str
         position=place * job.group + epoch - 1,
         group=make_id(job.id, _key(sample.get("id"))),
         slug=str(sample.get("id")),
-        env=job.name,
-        template=job.name,
-        args={"input": plain(sample.get("input")), "target": plain(sample.get("target"))},
-        columns=plain(fields_of(sample.get("metadata"))),
+        env=str(ours.get("env") or job.name),
+        template=str(ours.get("id") or job.name),
+        args=fields_of(ours.get("args")) if ours else args,
+        columns=columns,
         status=status,
         error=str(error.get("message") or "") if error else "",
         stop_reason=_LIMITS.get(limit_type, "" if error or limit_type else "done"),
@@ -174,8 +178,8 @@ def reward_of(value: Any) -> float | None:
         except ValueError:
             return None
     if isinstance(value, int | float):
-        number = number_of(value, float("nan"))
-        return number if number == number else None
+        number = number_of(value, math.nan)
+        return None if math.isnan(number) else number
     parts = list(cast("dict[Any, Any]", value).values()) if isinstance(value, dict) else value
     if isinstance(parts, list):
         found = [reward for reward in map(reward_of, cast("list[Any]", parts)) if reward is not None]

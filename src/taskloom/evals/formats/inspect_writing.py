@@ -75,7 +75,7 @@ def _header(job: EvalJob, runs: Runs) -> dict[str, Any]:
     mean = figures.reward.mean if figures.reward is not None else 0.0
     error = (figures.reward.stderr if figures.reward is not None else None) or 0.0
     slugs = [one.slug for one in figures.by_slug]
-    metrics = {
+    metrics: dict[str, Any] = {
         name: {"name": name, "value": value, "params": {}} for name, value in (("mean", mean), ("stderr", error))
     }
     score: dict[str, Any] = {

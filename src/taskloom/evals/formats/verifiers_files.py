@@ -8,9 +8,13 @@ episode of one or more traces, whose messages form a tree: the branch that ends 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
+
+import msgspec
 
 from taskloom.domain.evaluation import (
     EvalJob,
@@ -75,7 +79,8 @@ def read_verifiers(path: Path) -> ReadLog:
     tries: dict[str, int] = {}
     runs: list[tuple[EvalRun, list[Step]]] = []
     for number, row in rows:
-        slug = str(row.get("example_id", number))
+        # A folder that we wrote tells the slug; example_id is a number.
+        slug = str(fields_of(row.get("info")).get("slug") or row.get("example_id", number))
         place, attempt = order.setdefault(slug, len(order)), tries.get(slug, 0)
         tries[slug] = attempt + 1
         runs.append(_read_row(row, job, slug, place * group + attempt, attempt))
@@ -94,10 +99,10 @@ def _read_row(
     row: dict[str, Any], job: EvalJob, slug: str, position: int, attempt: int
 ) -> tuple[EvalRun, list[Step]]:
     error = row.get("error")
-    reward = number_of(row.get("reward"), float("nan"))
+    reward = number_of(row.get("reward"), math.nan)
     metrics = {key: number_of(value) for key, value in fields_of(row.get("metrics")).items()}
     grade = (
-        None if error or reward != reward else Grade(reward=reward, info={"metrics": metrics} if metrics else {})
+        None if error or math.isnan(reward) else Grade(reward=reward, info={"metrics": metrics} if metrics else {})
     )
     tokens = fields_of(row.get("token_usage"))
     usage = Usage(whole_of(tokens.get("input_tokens")), whole_of(tokens.get("output_tokens")))
@@ -214,8 +219,7 @@ def _read_traces(path: Path) -> ReadLog:
     env = env or "env"
     job_id = make_id("verifiers", env, *(str(trace.get("id")) for _, _, trace in found))
     slugs = list(dict.fromkeys(slug for slug, _, _ in found))
-    counts = {slug: sum(other == slug for other, _, _ in found) for slug in slugs} if len(slugs) < 1000 else {}
-    group_size = max(counts.values(), default=1)
+    group_size = max(Counter(slug for slug, _, _ in found).values(), default=1)
     job = EvalJob(
         id=job_id, name=env, taskset=env, group=group_size, agent="verifiers", expected=len(found),
         spec={"imported": "verifiers traces"},
@@ -327,15 +331,13 @@ def _with_call(
     step: Step, node: dict[str, Any], call: dict[str, Any], prompt: list[int], tokens: list[int]
 ) -> Step:
     """The model's own tokens are those that the mask marks; what stands before them belongs to the prompt."""
-    import msgspec
-
     mask = [bool(one) for one in node.get("mask") or ()] or [True] * len(tokens)
     first = mask.index(True) if True in mask else len(mask)
     output = tokens[first:]
     logprobs = [number_of(one) for one in node.get("logprobs") or ()][-len(output) :] if output else []
     sample = None
     if output and len(logprobs) == len(output):
-        sample = TokenSample(tuple([*prompt, *tokens[:first]]), tuple(output), tuple(logprobs))
+        sample = TokenSample((*prompt, *tokens[:first]), tuple(output), tuple(logprobs))
     time = fields_of(call.get("time"))
     usage = fields_of(call.get("usage"))
     return msgspec.structs.replace(
@@ -357,7 +359,7 @@ def write_verifiers(path: Path, job: EvalJob, runs: Sequence[tuple[EvalRun, Sequ
     path.mkdir(parents=True, exist_ok=True)
     slugs = {slug: place for place, slug in enumerate(dict.fromkeys(run.slug for run, _ in runs))}
     rewards = [run.reward or 0.0 for run, _ in runs]
-    metadata = {
+    metadata: dict[str, Any] = {
         "env_id": job.name or job.taskset,
         "model": job.model,
         "num_examples": len(slugs),
