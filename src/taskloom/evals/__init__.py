@@ -22,6 +22,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskloom.domain.evaluation import Grade, Step, Usage
     from taskloom.evals.capabilities import Capability
+    from taskloom.evals.formats import read_log, to_dataset, write_log
+    from taskloom.evals.graders import (
+        BashGrader,
+        Grader,
+        LLMJudgeGrader,
+        ShellGrader,
+        combine,
+        combine_all,
+        combine_any,
+        grader,
+    )
     from taskloom.evals.limits import Limits
     from taskloom.evals.results import Answer, EvaluationResult, SubScore
     from taskloom.evals.run import Run
@@ -31,32 +42,54 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Answer": "taskloom.evals.results",
+    "BashGrader": "taskloom.evals.graders",
     "Capability": "taskloom.evals.capabilities",
     "EvaluationResult": "taskloom.evals.results",
     "Grade": "taskloom.domain.evaluation",
+    "Grader": "taskloom.evals.graders",
+    "LLMJudgeGrader": "taskloom.evals.graders",
     "Limits": "taskloom.evals.limits",
     "Run": "taskloom.evals.run",
     "Runtime": "taskloom.evals.runtimes.contract",
+    "ShellGrader": "taskloom.evals.graders",
     "Step": "taskloom.domain.evaluation",
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
+    "combine": "taskloom.evals.graders",
+    "combine_all": "taskloom.evals.graders",
+    "combine_any": "taskloom.evals.graders",
+    "grader": "taskloom.evals.graders",
+    "read_log": "taskloom.evals.formats",
+    "to_dataset": "taskloom.evals.formats",
+    "write_log": "taskloom.evals.formats",
 }
 
 __all__ = [
     "Answer",
+    "BashGrader",
     "Capability",
     "EvaluationResult",
     "Grade",
+    "Grader",
+    "LLMJudgeGrader",
     "Limits",
     "Run",
     "Runtime",
+    "ShellGrader",
     "Step",
     "SubScore",
     "Task",
     "Trace",
     "Usage",
+    "combine",
+    "combine_all",
+    "combine_any",
+    "grader",
+    "read_log",
+    "to_dataset",
+    "write_log",
 ]
 
 

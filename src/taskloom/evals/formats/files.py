@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from taskloom.evals.formats.contract import MOST_MEMBER, MOST_RATIO, MOST_TOTAL
 
@@ -22,11 +22,21 @@ _SMALL = 2**20
 def read_json(data: bytes, what: str) -> Any:
     """Also with NaN and Infinity, as Python writes them. ValueError for what is no JSON, or too deep."""
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        return _repaired(value) if b"\\ud" in data.lower() else value
     except RecursionError:
         raise ValueError(f"{what} is nested too deep: expected JSON of at most some hundred levels") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{what}: expected JSON, {error}") from None
+
+
+def _repaired(value: Any) -> Any:
+    """Halves of letters, which JSON may escape alone and nothing can store, as the sign for what is unreadable."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_repaired(key): _repaired(one) for key, one in cast("dict[str, Any]", value).items()}
+    return [_repaired(one) for one in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def read_json_file(path: Path) -> Any:
