@@ -461,7 +461,7 @@ def test_half_a_letter_can_be_stored(tmp_path: Path):
 
 def test_every_damaged_archive_is_a_value_error_or_a_log(tmp_path: Path):
     whole, generator = (DATA / "sums.eval").read_bytes(), random.Random(1)
-    for turn in range(60):
+    for turn in range(40):
         data = bytearray(whole)
         for _ in range(generator.randint(1, 8)):
             data[generator.randrange(len(data))] = generator.randrange(256)
@@ -484,7 +484,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.dictionaries(st.sampled_from(FIELDS), JSON), second=st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_fields_of_any_shape_make_a_log_or_a_value_error(
     first: dict[str, Any], second: dict[str, Any], tmp_path: Path

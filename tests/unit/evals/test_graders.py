@@ -156,7 +156,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(JSON | st.builds(Unspeakable) | st.binary(max_size=5) | st.text(alphabet="0123456789,.-+eE% ", max_size=40))
 def test_any_answer_has_a_value_from_0_to_1(answer: Any):
     values = [
@@ -249,7 +249,7 @@ async def test_any_all_and_mean_keep_their_children():
     assert (result.subscores or [])[0].children == worst.children
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1), st.floats(-1e6, 1e6)), min_size=1, max_size=6))
 def test_a_combined_reward_is_from_0_to_1(scores: list[tuple[str, float, float]]):
     subscores = [SubScore(name=name, value=value, weight=weight) for name, value, weight in scores]

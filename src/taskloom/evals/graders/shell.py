@@ -63,9 +63,10 @@ class ShellGrader(Grader):
         try:
             transport, command = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            transport, command = await starting
-            _kill_group(transport.get_pid())
-            await asyncio.shield(command.end(transport))
+            with contextlib.suppress(GraderFailure):  # it did not start: nothing to kill
+                transport, command = await starting
+                _kill_group(transport.get_pid())
+                await asyncio.shield(command.end(transport))
             raise
         timed_out = False
         try:
