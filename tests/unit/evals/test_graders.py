@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,7 +156,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(JSON | st.builds(Unspeakable) | st.binary(max_size=5) | st.text(alphabet="0123456789,.-+eE% ", max_size=40))
 def test_any_answer_has_a_value_from_0_to_1(answer: Any):
     values = [
@@ -248,7 +249,7 @@ async def test_any_all_and_mean_keep_their_children():
     assert (result.subscores or [])[0].children == worst.children
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1), st.floats(-1e6, 1e6)), min_size=1, max_size=6))
 def test_a_combined_reward_is_from_0_to_1(scores: list[tuple[str, float, float]]):
     subscores = [SubScore(name=name, value=value, weight=weight) for name, value, weight in scores]
@@ -339,11 +340,12 @@ async def test_a_flood_keeps_its_beginning_and_end():
 
 
 def gone(pid: int) -> bool:
+    """Whether it has ended: awaited, as a signal that was sent needs its moment."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE or process.wait(10) is None
+    except psutil.NoSuchProcess:
         return True
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 async def test_a_command_out_of_time_is_0_and_its_whole_group_is_killed(tmp_path: Path):

@@ -58,7 +58,16 @@ class ShellGrader(Grader):
         self.command, self.cwd, self.env = command, cwd, dict(env or {})
 
     async def score(self, answer: Any) -> tuple[float, dict[str, Any]]:
-        transport, command = await self._start()
+        # A start that is cancelled halfway would leave what it started: it is always finished, and then killed.
+        starting = asyncio.ensure_future(self._start())
+        try:
+            transport, command = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(GraderFailure):  # it did not start: nothing to kill
+                transport, command = await starting
+                _kill_group(transport.get_pid())
+                await asyncio.shield(command.end(transport))
+            raise
         timed_out = False
         try:
             command.feed(transport, text_of(answer))
