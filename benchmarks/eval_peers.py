@@ -23,9 +23,8 @@ ENVIRONMENTS = {"taskloom": HERE / "eval_environment.py", "hud": HERE / "eval_en
 
 async def taskloom(runtime: str, count: int, concurrency: int, address: str) -> dict[str, Any]:
     """Recorded: the job is told as it is on the server, and the time goes on until it has everything."""
-    from taskloom.evals.runtimes.local import LocalRuntime
-
     from taskloom.evals import Runtime, Task, Taskset
+    from taskloom.evals.runtimes.local import LocalRuntime
 
     async def agent(run: Any) -> None:
         run.trace.content = "yes"
@@ -54,8 +53,9 @@ async def taskloom(runtime: str, count: int, concurrency: int, address: str) -> 
 
 
 async def hud(runtime: str, count: int, concurrency: int, address: str) -> dict[str, Any]:
-    from hud import Runtime, SubprocessRuntime, Task, Taskset  # pyright: ignore[reportMissingImports]
     from hud.agents.base import Agent  # pyright: ignore[reportMissingImports]
+
+    from hud import Runtime, SubprocessRuntime, Task, Taskset  # pyright: ignore[reportMissingImports]
 
     class Yes(Agent):
         async def __call__(self, run: Any) -> None:
