@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskloom.domain.evaluation import Grade, Step, Usage
+    from taskloom.domain.evaluation import Grade, Step, TokenSample, Usage
     from taskloom.evals.agents.anthropic import AnthropicAgent
     from taskloom.evals.agents.cache import ModelCache
     from taskloom.evals.agents.contract import Agent
@@ -82,6 +82,7 @@ _PLACES = {
     "SubScore": "taskloom.evals.results",
     "Task": "taskloom.evals.task",
     "Taskset": "taskloom.evals.taskset",
+    "TokenSample": "taskloom.domain.evaluation",
     "Trace": "taskloom.evals.trace",
     "Usage": "taskloom.domain.evaluation",
     "Workspace": "taskloom.evals.workspace",
@@ -120,6 +121,7 @@ __all__ = [
     "SubScore",
     "Task",
     "Taskset",
+    "TokenSample",
     "Trace",
     "Usage",
     "Workspace",
