@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,13 @@ def any_house(postgres_url: str, tmp_path: Path, clock: Clock) -> Iterator[House
     running = House(tmp_path / "house", clock, postgres_url)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def lasting_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for all tests of a module, which keep to what is theirs."""
+    database = contextmanager(fresh_postgres)() if request.param == "postgres" else nullcontext("")
+    with database as url:
+        running = House(tmp_path_factory.mktemp("lasting") / "house", database_url=url)
+        yield running
+        running.stop()

@@ -77,8 +77,8 @@ def row(slug: str, env: str = "an-env", **fields: Any) -> EvalRow:
 class Shelf:
     """A taskset on a house's server."""
 
-    def __init__(self, house: House, name: str = "questions") -> None:
-        self.client, self.name = house.client, name
+    def __init__(self, house: House, name: str = "") -> None:
+        self.client, self.name = house.client, name or f"questions {fresh_id()}"
 
     def upload(self, *rows: EvalRow, remove: Sequence[str] = (), **more: Any) -> m.TasksetChanged:
         body = m.TasksetUpload(rows=list(rows), remove=list(remove), **more)

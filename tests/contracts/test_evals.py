@@ -25,9 +25,11 @@ LOST = "the job ended before the run did"
 # --- recording --------------------------------------------------------------------------------------------
 
 
-def test_a_job_its_runs_and_their_traces_are_told_as_they_were_recorded(any_house: House) -> None:
+def test_a_job_its_runs_and_their_traces_are_told_as_they_were_recorded(lasting_house: House) -> None:
     told = (
-        Evaluation(any_house).open(name="nightly", project="evals/nightly").job(taskset="questions", model="m-1")
+        Evaluation(lasting_house)
+        .open(name="nightly", project="evals/nightly")
+        .job(taskset="questions", model="m-1")
     )
     first = told.whole(
         1.0, position=0, slug="first", args={"n": 1}, columns={"level": "hard"}, answer={"text": "4"}
@@ -47,13 +49,13 @@ def test_a_job_its_runs_and_their_traces_are_told_as_they_were_recorded(any_hous
     assert record.failures == {"environment": 1}
     assert (record.reward, record.graded) == (pytest.approx(1.25 / 3), 0.625)
     assert [run.slug for run in told.runs()] == ["first", "second", "third", "fourth"]
-    assert any_house.client.call(op.GET_RUN, run=first.id) == msgspec.structs.replace(first, task=told.task)
+    assert lasting_house.client.call(op.GET_RUN, run=first.id) == msgspec.structs.replace(first, task=told.task)
     assert told.trace(second) == ["thinking", "done"]
     assert (told.trace(failed), told.trace(going)) == (["thinking", "done"], ["thinking"])
 
 
-def test_a_journal_that_comes_in_pieces_and_twice_leaves_the_same(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_journal_that_comes_in_pieces_and_twice_leaves_the_same(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     runs = [told.whole(n / 10, position=n, slug=f"slug-{n % 3}") for n in range(12)]
     dice = random.Random(3)
     sent = 0
@@ -68,8 +70,8 @@ def test_a_journal_that_comes_in_pieces_and_twice_leaves_the_same(any_house: Hou
     assert told.record().counts == {"completed": 12}
 
 
-def test_the_newest_attempt_of_a_run_wins_and_has_only_its_own_steps(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_the_newest_attempt_of_a_run_wins_and_has_only_its_own_steps(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     told.took(run, "first", "second", "third")
     told.ship()
@@ -83,8 +85,8 @@ def test_the_newest_attempt_of_a_run_wins_and_has_only_its_own_steps(any_house: 
     assert told.record().counts == {"running": 1}
 
 
-def test_a_run_is_told_anew_when_it_changes_within_an_attempt(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_run_is_told_anew_when_it_changes_within_an_attempt(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     told.ship()
     told.told(finished(run, None, boundary="agent"))
@@ -94,23 +96,23 @@ def test_a_run_is_told_anew_when_it_changes_within_an_attempt(any_house: House) 
     assert [one.reward for one in told.runs()] == [0.5]
 
 
-def test_steps_with_numbers_ahead_wait_for_those_before_them(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_steps_with_numbers_ahead_wait_for_those_before_them(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     told.took(run, "zero")
     told.took(run, "two", start=2)
     told.ship()
-    page = any_house.client.call(op.GET_STEPS, query=m.StepsQuery(), run=run.id)
+    page = lasting_house.client.call(op.GET_STEPS, query=m.StepsQuery(), run=run.id)
     assert ([step.content for step in page.steps], page.total) == (["zero"], 3)
     told.took(run, "one", start=1)
     told.ship()
     assert told.trace(run) == ["zero", "one", "two"]
-    page = any_house.client.call(op.GET_STEPS, query=m.StepsQuery(start=1, limit=1), run=run.id)
+    page = lasting_house.client.call(op.GET_STEPS, query=m.StepsQuery(start=1, limit=1), run=run.id)
     assert ([step.content for step in page.steps], page.start, page.total) == (["one"], 1, 3)
 
 
-def test_large_steps_come_back_whole(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_large_steps_come_back_whole(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     texts = ["a" * 200_000, random.Random(1).randbytes(3000).hex(), ""]
     told.took(run, *texts)
@@ -121,8 +123,8 @@ def test_large_steps_come_back_whole(any_house: House) -> None:
 # --- the job's end, reset and deletion ----------------------------------------------------------------------
 
 
-def test_runs_that_a_job_leaves_behind_are_failures_of_the_infrastructure(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_runs_that_a_job_leaves_behind_are_failures_of_the_infrastructure(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     whole, left = told.whole(1.0), told.begin(position=1)
     told.end("failed").ship()
     runs = {run.id: run for run in told.runs()}
@@ -134,31 +136,31 @@ def test_runs_that_a_job_leaves_behind_are_failures_of_the_infrastructure(any_ho
     assert told.record().counts == {"completed": 1, "error": 2}
 
 
-def test_what_a_script_tells_with_its_end_stands(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_what_a_script_tells_with_its_end_stands(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     told.whole(1.0)
     told.begin(position=1)
     told.end().ship()
     assert told.record().counts == {"completed": 1, "error": 1}
 
 
-def test_an_aborted_job_takes_its_running_runs_along_and_a_continued_one_goes_on(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_an_aborted_job_takes_its_running_runs_along_and_a_continued_one_goes_on(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     told.ship()
-    any_house.client.call(op.ABORT_TASK, m.MoveRequest(), task=told.task)
+    lasting_house.client.call(op.ABORT_TASK, m.MoveRequest(), task=told.task)
     assert told.record().failures == {"infrastructure": 1}
-    again = Evaluation(any_house, told.task, "w2").open("resume").job(name="a job, continued")
+    again = Evaluation(lasting_house, told.task, "w2").open("resume").job(name="a job, continued")
     again.told(finished(msgspec.structs.replace(run, attempt=2), 1.0))
     again.ship()
     assert (again.record().job.name, again.record().counts) == ("a job, continued", {"completed": 1})
 
 
-def test_a_job_that_begins_anew_has_none_of_its_former_runs(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_job_that_begins_anew_has_none_of_its_former_runs(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     old = told.whole(1.0)
     told.end().ship()
-    again = Evaluation(any_house, told.task, "w2").open("reset").job()
+    again = Evaluation(lasting_house, told.task, "w2").open("reset").job()
     again.ship()
     assert (again.record().runs, again.runs()) == (0, [])
     again.told(finished(old, 0.0))  # of the same id: nothing of its former trace is there
@@ -166,28 +168,29 @@ def test_a_job_that_begins_anew_has_none_of_its_former_runs(any_house: House) ->
     assert again.trace(old) == []
 
 
-def test_a_reset_task_is_no_job_any_more(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_reset_task_is_no_job_any_more(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.whole(1.0)
     told.end().ship()
-    any_house.client.call(op.RESET_TASK, m.MoveRequest(), task=told.task)
+    lasting_house.client.call(op.RESET_TASK, m.MoveRequest(), task=told.task)
     asked: list[tuple[Any, dict[str, str]]] = [(op.GET_JOB, {"job": told.task}), (op.GET_RUN, {"run": run.id})]
     for call, path in asked:
         with pytest.raises(NotFound):
-            any_house.client.call(call, **path)
+            lasting_house.client.call(call, **path)
 
 
-def test_a_deleted_job_takes_its_runs_and_traces_along(any_house: House) -> None:
-    told, other = Evaluation(any_house).open().job(), Evaluation(any_house).open().job()
+def test_a_deleted_job_takes_its_runs_and_traces_along(lasting_house: House) -> None:
+    told, other = Evaluation(lasting_house).open().job(), Evaluation(lasting_house).open().job()
     run, kept = told.whole(1.0), other.whole(0.5)
     for one in (told, other):
         one.end().ship()
-    any_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
+    lasting_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
     with pytest.raises(NotFound):
-        any_house.client.call(op.GET_STEPS, query=m.StepsQuery(), run=run.id)
-    assert any_house.client.call(op.LIST_JOBS, query=m.JobQuery()).total == 1
+        lasting_house.client.call(op.GET_STEPS, query=m.StepsQuery(), run=run.id)
+    with pytest.raises(NotFound):
+        told.record()
     assert other.trace(kept) == ["thinking", "done"]
-    again = Evaluation(any_house).open().job()
+    again = Evaluation(lasting_house).open().job()
     again.told(msgspec.structs.replace(finished(run), job=again.task))
     again.ship()
     assert again.trace(run) == []
@@ -196,25 +199,25 @@ def test_a_deleted_job_takes_its_runs_and_traces_along(any_house: House) -> None
 # --- hosted runs --------------------------------------------------------------------------------------------
 
 
-def test_a_hosted_run_belongs_to_its_job_and_stays_when_its_own_task_goes(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_hosted_run_belongs_to_its_job_and_stays_when_its_own_task_goes(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     told.ship()
-    hosted = Evaluation(any_house).open(name="hosted run")
+    hosted = Evaluation(lasting_house).open(name="hosted run")
     run = hosted.whole(0.75, job=told.task)
     hosted.end().ship()
     assert [(one.id, one.task) for one in told.runs()] == [(run.id, hosted.task)]
     assert told.trace(run) == ["thinking", "done"]
-    any_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=hosted.task)
+    lasting_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=hosted.task)
     assert told.record().graded == 0.75
     told.end().ship()
-    any_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
+    lasting_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
     with pytest.raises(NotFound):
-        any_house.client.call(op.GET_RUN, run=run.id)
+        lasting_house.client.call(op.GET_RUN, run=run.id)
 
 
-def test_a_hosted_run_may_be_heard_of_before_its_job(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
-    hosted = Evaluation(any_house).open()
+def test_a_hosted_run_may_be_heard_of_before_its_job(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
+    hosted = Evaluation(lasting_house).open()
     run = hosted.whole(1.0, job=told.task)
     hosted.ship()
     told.ship()
@@ -222,31 +225,31 @@ def test_a_hosted_run_may_be_heard_of_before_its_job(any_house: House) -> None:
     assert told.trace(run) == ["thinking", "done"]
 
 
-def test_a_run_for_a_job_that_never_came_goes_with_the_task_that_told_it(any_house: House) -> None:
-    hosted = Evaluation(any_house).open()
+def test_a_run_for_a_job_that_never_came_goes_with_the_task_that_told_it(lasting_house: House) -> None:
+    hosted = Evaluation(lasting_house).open()
     run = hosted.whole(1.0, job=fresh_id())
     hosted.end().ship()
-    assert any_house.client.call(op.GET_RUN, run=run.id).reward == 1.0
-    any_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=hosted.task)
+    assert lasting_house.client.call(op.GET_RUN, run=run.id).reward == 1.0
+    lasting_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=hosted.task)
     with pytest.raises(NotFound):
-        any_house.client.call(op.GET_RUN, run=run.id)
+        lasting_house.client.call(op.GET_RUN, run=run.id)
 
 
-def test_what_is_told_of_a_deleted_job_passes_by(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_what_is_told_of_a_deleted_job_passes_by(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     told.end().ship()
-    any_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
-    hosted = Evaluation(any_house).open()
+    lasting_house.client.call(op.DELETE_TASK, query=m.TaskDelete(), task=told.task)
+    hosted = Evaluation(lasting_house).open()
     run = hosted.whole(1.0, job=told.task)
     assert hosted.ship().events == len(hosted.records)
     with pytest.raises(NotFound):
-        any_house.client.call(op.GET_RUN, run=run.id)
+        lasting_house.client.call(op.GET_RUN, run=run.id)
 
 
-def test_a_hosted_run_reports_after_its_job_ended_and_that_counts(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_hosted_run_reports_after_its_job_ended_and_that_counts(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     told.ship()
-    hosted = Evaluation(any_house).open()
+    hosted = Evaluation(lasting_house).open()
     run = hosted.begin(job=told.task)
     hosted.ship()
     told.end().ship()
@@ -256,10 +259,12 @@ def test_a_hosted_run_reports_after_its_job_ended_and_that_counts(any_house: Hou
     assert told.record().counts == {"completed": 1}
 
 
-def test_a_hosted_run_whose_task_ends_without_a_word_is_a_failure_of_the_infrastructure(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_hosted_run_whose_task_ends_without_a_word_is_a_failure_of_the_infrastructure(
+    lasting_house: House,
+) -> None:
+    told = Evaluation(lasting_house).open().job()
     told.ship()
-    hosted = Evaluation(any_house).open()
+    hosted = Evaluation(lasting_house).open()
     hosted.begin(job=told.task)
     hosted.ship()
     hosted.end("failed").ship()
@@ -273,8 +278,8 @@ def test_a_hosted_run_whose_task_ends_without_a_word_is_a_failure_of_the_infrast
 # --- lists --------------------------------------------------------------------------------------------------
 
 
-def test_runs_are_found_by_state_and_slug_and_ordered(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_runs_are_found_by_state_and_slug_and_ordered(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     for n, (reward, seconds, cost) in enumerate(
         [(0.5, 3.0, 0.2), (1.0, 1.0, 0.1), (None, 2.0, 0.3), (0.0, 4.0, 0.0)]
     ):
@@ -300,7 +305,7 @@ def test_runs_are_found_by_state_and_slug_and_ordered(any_house: House) -> None:
     assert positions(search="part-1/") == [1, 3]
     assert positions(search="part_1") == []
     assert positions(slug="last_one") == [4]
-    page = any_house.client.call(op.LIST_RUNS, query=m.RunQuery(limit=2, offset=1), job=told.task)
+    page = lasting_house.client.call(op.LIST_RUNS, query=m.RunQuery(limit=2, offset=1), job=told.task)
     assert ([run.position for run in page.runs], page.total) == ([1, 2], 5)
 
 
@@ -338,8 +343,8 @@ def test_jobs_are_found_and_the_newest_comes_first(any_house: House) -> None:
 # --- figures ------------------------------------------------------------------------------------------------
 
 
-def test_a_report_tells_figures_also_by_a_column(any_house: House) -> None:
-    told = Evaluation(any_house).open().job()
+def test_a_report_tells_figures_also_by_a_column(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     for n in range(8):
         told.whole(
             float(n % 2),
@@ -351,7 +356,7 @@ def test_a_report_tells_figures_also_by_a_column(any_house: House) -> None:
     told.whole(None, position=8, slug="broken", boundary="infrastructure")
     told.told(finished(told.begin(position=9, slug="odd"), 1.0, grade=Grade(is_error=True, reward=1.0)))
     told.ship()
-    report = any_house.client.call(op.REPORT_JOB, query=m.ReportQuery(column="level"), job=told.task)
+    report = lasting_house.client.call(op.REPORT_JOB, query=m.ReportQuery(column="level"), job=told.task)
     figures = report.figures
     assert (figures.runs, figures.counted, figures.excluded) == (10, 8, {"infrastructure": 1, "grader": 1})
     assert figures.reward is not None
@@ -362,25 +367,25 @@ def test_a_report_tells_figures_also_by_a_column(any_house: House) -> None:
     assert not report.by_column["hard"].by_slug
 
 
-def test_two_jobs_are_compared_on_what_both_have(any_house: House) -> None:
-    jobs = [Evaluation(any_house).open().job() for _ in range(2)]
+def test_two_jobs_are_compared_on_what_both_have(lasting_house: House) -> None:
+    jobs = [Evaluation(lasting_house).open().job() for _ in range(2)]
     for better, job in enumerate(jobs):
         for n in range(6):
             job.whole(float(n < 3 + better), position=n, slug=f"slug-{n + better}")
         job.ship()
     query = m.CompareQuery(first=jobs[0].task, second=jobs[1].task)
-    told = any_house.client.call(op.COMPARE_JOBS, query=query)
+    told = lasting_house.client.call(op.COMPARE_JOBS, query=query)
     assert (told.first.job.id, told.second.job.id, told.comparison.paired) == (jobs[0].task, jobs[1].task, 5)
     assert (told.comparison.only_first, told.comparison.only_second) == (["slug-0"], ["slug-6"])
     assert told.comparison.better == 2
     with pytest.raises(BadInput):
-        any_house.client.call(op.COMPARE_JOBS, query=m.CompareQuery(first=jobs[0].task, second=jobs[0].task))
+        lasting_house.client.call(op.COMPARE_JOBS, query=m.CompareQuery(first=jobs[0].task, second=jobs[0].task))
 
 
-def test_a_leaderboard_ranks_agents_and_models_on_a_taskset(any_house: House) -> None:
+def test_a_leaderboard_ranks_agents_and_models_on_a_taskset(lasting_house: House) -> None:
     def job(agent: str, model: str, reward: float, created: float, version: int = 1) -> str:
-        told = Evaluation(any_house).open()
-        told.job(taskset="questions", taskset_version=version, agent=agent, model=model, created=created)
+        told = Evaluation(lasting_house).open()
+        told.job(taskset="a board", taskset_version=version, agent=agent, model=model, created=created)
         for n in range(4):
             told.whole(reward, position=n, slug=f"slug-{n}", columns={"level": n % 2})
         told.ship()
@@ -389,10 +394,10 @@ def test_a_leaderboard_ranks_agents_and_models_on_a_taskset(any_house: House) ->
     old = job("one", "m-1", 1.0, 1.0)
     new = job("one", "m-1", 0.25, 2.0, version=2)
     other = job("two", "m-1", 0.5, 3.0)
-    Evaluation(any_house).open().job(taskset="sums").ship()
+    Evaluation(lasting_house).open().job(taskset="sums").ship()
 
     def ranked(**query: Any) -> list[tuple[str, float, list[str]]]:
-        board = any_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="questions", **query))
+        board = lasting_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="a board", **query))
         return [
             (one.agent, one.figures.reward.mean if one.figures.reward else -1.0, one.jobs) for one in board.entries
         ]
@@ -401,92 +406,86 @@ def test_a_leaderboard_ranks_agents_and_models_on_a_taskset(any_house: House) ->
     assert ranked(newest=False) == [("one", 0.625, [new, old]), ("two", 0.5, [other])]
     assert ranked(version=1) == [("one", 1.0, [old]), ("two", 0.5, [other])]
     assert ranked(limit=1) == [("two", 0.5, [other])]
-    board = any_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="questions", column="level"))
+    board = lasting_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="a board", column="level"))
     assert {value: part.runs for value, part in board.entries[0].by_column.items()} == {"0": 2, "1": 2}
-    assert any_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="nobody's")).entries == []
+    assert lasting_house.client.call(op.LEADERBOARD, query=m.LeaderboardQuery(taskset="nobody's")).entries == []
 
 
 # --- what is refused ------------------------------------------------------------------------------------------
 
 ID = "0" * 32
-RUN = EvalRun(id=ID, job=ID)
 
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (JobStored(job=EvalJob(id="1" * 32)), "expected the id of its task"),
-        (JobStored(job=EvalJob(id=ID, name="n" * 300)), "name"),
-        (JobStored(job=EvalJob(id=ID, created=math.inf)), "created"),
-        (RunStored(run=EvalRun(id="no id", job=ID)), "run 'no id'"),
-        (RunStored(run=EvalRun(id=ID, job="F" * 32)), "job"),
-        (RunStored(run=EvalRun(id=ID, job=ID, slug="a\0b")), "NUL"),
-        (RunStored(run=EvalRun(id=ID, job=ID, attempt=0)), "attempt"),
-        (RunStored(run=EvalRun(id=ID, job=ID, position=-1)), "position"),
-        (RunStored(run=EvalRun(id=ID, job=ID, started=math.nan)), "started"),
-        (RunStored(run=EvalRun(id=ID, job=ID, usage=Usage(prompt_tokens=-1))), "prompt_tokens"),
-        (RunStored(run=EvalRun(id=ID, job=ID, usage=Usage(cost_usd=math.nan))), "cost_usd"),
-        (RunStored(run=EvalRun(id=ID, job=ID, grade=Grade(reward=math.nan))), "reward"),
-        (RunStored(run=EvalRun(id=ID, job=ID, grade=Grade(reward=1e200))), "reward"),
-        (
-            RunStored(
-                run=EvalRun(
-                    id=ID,
-                    job=ID,
-                    grade=Grade(
-                        subscores=(
-                            SubScore(name="s", value=1, children=(SubScore(name="deep", value=-math.inf),)),
-                        )
-                    ),
-                )
-            ),
-            "deep",
+NONSENSE: list[tuple[Record, str]] = [
+    (JobStored(job=EvalJob(id="1" * 32)), "expected the id of its task"),
+    (JobStored(job=EvalJob(id=ID, name="n" * 300)), "name"),
+    (JobStored(job=EvalJob(id=ID, created=math.inf)), "created"),
+    (RunStored(run=EvalRun(id="no id", job=ID)), "run 'no id'"),
+    (RunStored(run=EvalRun(id=ID, job="F" * 32)), "job"),
+    (RunStored(run=EvalRun(id=ID, job=ID, slug="a\0b")), "NUL"),
+    (RunStored(run=EvalRun(id=ID, job=ID, attempt=0)), "attempt"),
+    (RunStored(run=EvalRun(id=ID, job=ID, position=-1)), "position"),
+    (RunStored(run=EvalRun(id=ID, job=ID, started=math.nan)), "started"),
+    (RunStored(run=EvalRun(id=ID, job=ID, usage=Usage(prompt_tokens=-1))), "prompt_tokens"),
+    (RunStored(run=EvalRun(id=ID, job=ID, usage=Usage(cost_usd=math.nan))), "cost_usd"),
+    (RunStored(run=EvalRun(id=ID, job=ID, grade=Grade(reward=math.nan))), "reward"),
+    (RunStored(run=EvalRun(id=ID, job=ID, grade=Grade(reward=1e200))), "reward"),
+    (
+        RunStored(
+            run=EvalRun(
+                id=ID,
+                job=ID,
+                grade=Grade(
+                    subscores=(SubScore(name="s", value=1, children=(SubScore(name="deep", value=-math.inf),)),)
+                ),
+            )
         ),
-        (RunStored(run=EvalRun(id=ID, job=ID, answer=msgspec.msgpack.Ext(5, b"x"))), "cannot be stored"),
-        (StepsTaken(run=ID, job="", start=0, steps=(Step(source="agent"),)), "job"),
-        (StepsTaken(run=ID, job=ID, start=-1, steps=(Step(source="agent"),)), "start"),
-        (StepsTaken(run=ID, job=ID, start=2**63 - 1, steps=(Step(source="agent"),)), "start"),
-        (StepsTaken(run=ID, job=ID, start=4, steps=(Step(source="agent", ended=-1.0),)), "step 4: ended"),
-    ],
-)
-def test_a_record_that_says_nonsense_is_refused_by_its_number(
-    any_house: House, record: Record, expected: str
-) -> None:
-    told = Evaluation(any_house, ID).open()
-    told.say(record)
-    with pytest.raises(TaskloomError, match=f"record 1: .*{expected}") as refused:
-        told.ship()
-    assert refused.value.http_status in {400, 413}
-    del told.records[1]
-    told.job().ship()  # nothing of the batch was taken
+        "deep",
+    ),
+    (RunStored(run=EvalRun(id=ID, job=ID, answer=msgspec.msgpack.Ext(5, b"x"))), "cannot be stored"),
+    (StepsTaken(run=ID, job="", start=0, steps=(Step(source="agent"),)), "job"),
+    (StepsTaken(run=ID, job=ID, start=-1, steps=(Step(source="agent"),)), "start"),
+    (StepsTaken(run=ID, job=ID, start=2**63 - 1, steps=(Step(source="agent"),)), "start"),
+    (StepsTaken(run=ID, job=ID, start=4, steps=(Step(source="agent", ended=-1.0),)), "step 4: ended"),
+]
+
+
+def test_a_record_that_says_nonsense_is_refused_by_its_number(lasting_house: House) -> None:
+    told = Evaluation(lasting_house, ID).open()
+    for record, expected in NONSENSE:
+        told.say(record)
+        with pytest.raises(TaskloomError, match=f"record 1: .*{expected}") as refused:
+            told.send(told.cut((0, 2)))
+        assert refused.value.http_status in {400, 413}
+        del told.records[1]
+    told.job().ship()  # nothing of the batches was taken
     assert (told.record().runs, told.marks.events) == (0, 2)
 
 
-@pytest.mark.parametrize(
-    ("operation", "query"),
-    [
-        (op.LIST_JOBS, m.JobQuery(limit=0)),
-        (op.LIST_JOBS, m.JobQuery(offset=-1)),
-        (op.LIST_RUNS, m.RunQuery(limit=10**6)),
-        (op.GET_STEPS, m.StepsQuery(start=-1)),
-        (op.REPORT_JOB, m.ReportQuery(level=1.0)),
-        (op.REPORT_JOB, m.ReportQuery(threshold=math.nan)),
-        (op.LEADERBOARD, m.LeaderboardQuery(taskset="x", limit=0)),
-        (op.LEADERBOARD, m.LeaderboardQuery(taskset="x", version=-1)),
-    ],
-)
-def test_questions_out_of_bounds_are_refused(any_house: House, operation: Any, query: Any) -> None:
-    told = Evaluation(any_house).open().job()
+OUT_OF_BOUNDS: list[tuple[Any, Any]] = [
+    (op.LIST_JOBS, m.JobQuery(limit=0)),
+    (op.LIST_JOBS, m.JobQuery(offset=-1)),
+    (op.LIST_RUNS, m.RunQuery(limit=10**6)),
+    (op.GET_STEPS, m.StepsQuery(start=-1)),
+    (op.REPORT_JOB, m.ReportQuery(level=1.0)),
+    (op.REPORT_JOB, m.ReportQuery(threshold=math.nan)),
+    (op.LEADERBOARD, m.LeaderboardQuery(taskset="x", limit=0)),
+    (op.LEADERBOARD, m.LeaderboardQuery(taskset="x", version=-1)),
+]
+
+
+def test_questions_out_of_bounds_are_refused(lasting_house: House) -> None:
+    told = Evaluation(lasting_house).open().job()
     run = told.begin()
     told.ship()
     known = {"job": told.task, "run": run.id}
-    path = {name: known[name] for name in known if f"{{{name}}}" in operation.path}
-    with pytest.raises(BadInput, match="expected"):
-        any_house.client.call(operation, query=query, **path)
+    for operation, query in OUT_OF_BOUNDS:
+        path = {name: known[name] for name in known if f"{{{name}}}" in operation.path}
+        with pytest.raises(BadInput, match="expected"):
+            lasting_house.client.call(operation, query=query, **path)
 
 
-def test_a_task_without_a_job_and_an_unknown_run_are_not_found(any_house: House) -> None:
-    plain = Evaluation(any_house).open()
+def test_a_task_without_a_job_and_an_unknown_run_are_not_found(lasting_house: House) -> None:
+    plain = Evaluation(lasting_house).open()
     plain.ship()
     asked: list[tuple[Any, dict[str, str]]] = [
         (op.GET_JOB, {"job": plain.task}),
@@ -498,4 +497,4 @@ def test_a_task_without_a_job_and_an_unknown_run_are_not_found(any_house: House)
     for operation, path in asked:
         query = None if operation.query is None else operation.query()
         with pytest.raises(NotFound):
-            any_house.client.call(operation, query=query, **path)
+            lasting_house.client.call(operation, query=query, **path)

@@ -16,8 +16,8 @@ from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
 
-def test_a_taskset_is_made_by_its_first_upload_and_keeps_the_order_of_its_rows(any_house: House) -> None:
-    shelf = Shelf(any_house, "team/questions v2")
+def test_a_taskset_is_made_by_its_first_upload_and_keeps_the_order_of_its_rows(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house, "team/questions v2")
     full = row(
         "b", args={"n": [1, {"x": None}]}, columns={"level": "hard"}, validation=[{"a": 1}], agent_config={}
     )
@@ -30,11 +30,11 @@ def test_a_taskset_is_made_by_its_first_upload_and_keeps_the_order_of_its_rows(a
     )
     page = shelf.page()
     assert (page.total, page.version, page.rows) == (3, 1, [row("c"), full, row("a")])
-    assert any_house.client.call(op.GET_TASKSET, taskset=info.id) == info  # by id, too
+    assert lasting_house.client.call(op.GET_TASKSET, taskset=info.id) == info  # by id, too
 
 
-def test_rows_that_are_equal_make_no_version(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_rows_that_are_equal_make_no_version(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     rows = [row(f"slug-{n}", args={"n": n}) for n in range(5)]
     shelf.upload(*rows)
     told = shelf.upload(*rows)
@@ -45,8 +45,8 @@ def test_rows_that_are_equal_make_no_version(any_house: House) -> None:
     assert shelf.page().rows == changed
 
 
-def test_every_version_stays_as_it_was(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_every_version_stays_as_it_was(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     shelf.upload(*(row(slug) for slug in "abcd"))
     shelf.upload(row("b", env="other"), row("e"), remove=["c", "nobody's"])
     shelf.upload(row("c"), remove=["a"])
@@ -55,7 +55,7 @@ def test_every_version_stays_as_it_was(any_house: House) -> None:
     assert shelf.slugs(version=3) == shelf.slugs() == ["b", "d", "e", "c"]
     assert [one.env for one in shelf.page(version=2).rows] == ["an-env", "other", "an-env", "an-env"]
     assert [one.env for one in shelf.page(version=1).rows] == ["an-env"] * 4
-    versions = any_house.client.call(op.LIST_VERSIONS, taskset="questions").versions
+    versions = lasting_house.client.call(op.LIST_VERSIONS, taskset=shelf.name).versions
     assert [(v.version, v.rows, v.added, v.changed, v.removed) for v in versions] == [
         (3, 4, 1, 0, 1),
         (2, 4, 1, 1, 1),
@@ -65,8 +65,8 @@ def test_every_version_stays_as_it_was(any_house: House) -> None:
         shelf.page(version=4)
 
 
-def test_pages_go_through_every_version_in_order(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_pages_go_through_every_version_in_order(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     shelf.upload(*(row(f"s{n:02}") for n in range(20)))
     shelf.upload(row("s05", env="other"), remove=["s00", "s07"])
     for version in (1, 2):
@@ -76,8 +76,8 @@ def test_pages_go_through_every_version_in_order(any_house: House) -> None:
     assert shelf.page(limit=1, offset=3).total == 18
 
 
-def test_parts_of_an_upload_are_one_version(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_parts_of_an_upload_are_one_version(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     shelf.upload(row("old"), row("older"))
     first = shelf.upload(row("a"), row("b", args={"n": 1}), expects=1)
     part = first.taskset.version
@@ -90,8 +90,8 @@ def test_parts_of_an_upload_are_one_version(any_house: House) -> None:
     assert [one.env for one in shelf.page(version=1).rows] == ["an-env", "an-env"]
 
 
-def test_what_was_changed_by_somebody_else_is_a_conflict(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_what_was_changed_by_somebody_else_is_a_conflict(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     with pytest.raises(Conflict, match="is at version 0, not 3"):
         shelf.upload(row("a"), expects=3)
     with pytest.raises(NotFound):
@@ -105,8 +105,8 @@ def test_what_was_changed_by_somebody_else_is_a_conflict(any_house: House) -> No
     assert shelf.slugs() == ["a", "b"]
 
 
-def test_columns_are_facets_of_the_newest_version(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_columns_are_facets_of_the_newest_version(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     levels: list[Any] = ["hard", "easy", "hard", 3, None, True, ["a", "b"], "x" * 1000]
     shelf.upload(*(row(f"s{n}", columns={"level": level, "part": n // 4}) for n, level in enumerate(levels)))
     shelf.upload(row("plain"))
@@ -126,8 +126,8 @@ def test_columns_are_facets_of_the_newest_version(any_house: House) -> None:
     assert shelf.slugs(version=1, column="level", value="hard") == ["s0", "s2"]
 
 
-def test_rows_are_found_by_environment_and_slug(any_house: House) -> None:
-    shelf = Shelf(any_house)
+def test_rows_are_found_by_environment_and_slug(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
     shelf.upload(row("Sum-1", env="sums"), row("sum_2", env="sums"), row("text-1", env="texts"))
     assert shelf.slugs(env="sums") == shelf.slugs(search="SUM") == ["Sum-1", "sum_2"]
     assert shelf.slugs(search="m_2") == ["sum_2"]
@@ -155,9 +155,9 @@ def test_tasksets_are_listed_by_name_and_deleted(any_house: House) -> None:
     assert shelf.slugs() == ["b"]
 
 
-def test_uploads_that_meet_are_one_after_the_other(any_house: House) -> None:
+def test_uploads_that_meet_are_one_after_the_other(lasting_house: House) -> None:
     """Each adds rows of its own and counts up one that all share."""
-    shelves = [Shelf(any_house, "shared") for _ in range(6)]
+    shelves = [Shelf(lasting_house, "shared") for _ in range(6)]
 
     def upload(n: int) -> None:
         shelves[n].upload(*(row(f"own-{n}-{k}") for k in range(20)), row("common", args={"by": n}))
@@ -172,37 +172,37 @@ def test_uploads_that_meet_are_one_after_the_other(any_house: House) -> None:
         assert len(shelves[0].slugs(version=version)) == 1 + 20 * (version - 1)
 
 
-@pytest.mark.parametrize(
-    ("upload", "expected"),
-    [
-        ({"rows": [row("a"), row("a")]}, "'a' stands there twice"),
-        ({"rows": [row("a")], "remove": ["a"]}, "to be uploaded and to be removed"),
-        ({"rows": [row("")]}, "slug is empty"),
-        ({"rows": [EvalRow(slug="a", env="", id="x")]}, "row 'a': env is empty"),
-        ({"rows": [EvalRow(slug="a", env="e", id="")]}, "row 'a': id is empty"),
-        ({"rows": [row("s" * 501)]}, "at most 500"),
-        ({"rows": [row("line\nbreak")]}, "control character"),
-        ({"rows": [row("a", columns={"c" * 300: 1})]}, "column's name"),
-        ({"rows": [row("a", args={"text": "x" * 2**20})]}, "row 'a' has"),
-        ({"remove": [str(n) for n in range(MAX_UPLOAD + 1)]}, "at most 20000"),
-        ({"continues": -1}, "expected a version"),
-        ({"description": "d" * 100_000}, "description"),
-    ],
-)
-def test_an_upload_that_says_nonsense_changes_nothing(
-    any_house: House, upload: dict[str, Any], expected: str
-) -> None:
-    with pytest.raises(TaskloomError, match=expected) as refused:
-        any_house.client.call(op.UPLOAD_TASKSET, m.TasksetUpload(**upload), taskset="questions")
-    assert refused.value.http_status in {400, 413}
-    assert any_house.client.call(op.LIST_TASKSETS, query=m.TasksetQuery()).total == 0
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"rows": [row("a"), row("a")]}, "'a' stands there twice"),
+    ({"rows": [row("a")], "remove": ["a"]}, "to be uploaded and to be removed"),
+    ({"rows": [row("")]}, "slug is empty"),
+    ({"rows": [EvalRow(slug="a", env="", id="x")]}, "row 'a': env is empty"),
+    ({"rows": [EvalRow(slug="a", env="e", id="")]}, "row 'a': id is empty"),
+    ({"rows": [row("s" * 501)]}, "at most 500"),
+    ({"rows": [row("line\nbreak")]}, "control character"),
+    ({"rows": [row("a", columns={"c" * 300: 1})]}, "column's name"),
+    ({"rows": [row("a", args={"text": "x" * 2**20})]}, "row 'a' has"),
+    ({"remove": [str(n) for n in range(MAX_UPLOAD + 1)]}, "at most 20000"),
+    ({"continues": -1}, "expected a version"),
+    ({"description": "d" * 100_000}, "description"),
+]
 
 
-def test_names_that_are_none_are_refused(any_house: House) -> None:
+def test_an_upload_that_says_nonsense_changes_nothing(lasting_house: House) -> None:
+    shelf = Shelf(lasting_house)
+    for upload, expected in NONSENSE:
+        with pytest.raises(TaskloomError, match=expected) as refused:
+            lasting_house.client.call(op.UPLOAD_TASKSET, m.TasksetUpload(**upload), taskset=shelf.name)
+        assert refused.value.http_status in {400, 413}
+    with pytest.raises(NotFound):
+        shelf.info()
+
+
+def test_names_that_are_none_are_refused(lasting_house: House) -> None:
     for name in ("n" * 300, "   "):
         with pytest.raises(BadInput):
-            Shelf(any_house, name).upload(row("a"))
+            Shelf(lasting_house, name).upload(row("a"))
     with pytest.raises(NotFound):
-        Shelf(any_house, "0" * 32).upload(row("a"))  # an id, which nothing has
+        Shelf(lasting_house, "0" * 32).upload(row("a"))  # an id, which nothing has
     with pytest.raises(BadInput, match="value without a column"):
-        Shelf(any_house, "x").page(value="1")
+        Shelf(lasting_house, "x").page(value="1")

@@ -113,7 +113,7 @@ def test_a_server_that_was_stopped_while_it_deleted_a_taskset_goes_on_at_its_sta
     Shelf(house, "kept").upload(row("a"))
     house.stop()
     with closing(sqlite3.connect(house.data / "server" / "main.db")) as database:  # as after the first transaction
-        database.execute("DELETE FROM tasksets WHERE name = 'questions'")
+        database.execute("DELETE FROM tasksets WHERE name <> 'kept'")
         database.commit()
     house.start()
     eventually(lambda: rows_of(house, "main", "taskset_rows") == 1)
@@ -125,7 +125,8 @@ def test_the_rows_of_a_deleted_taskset_go_after_the_answer(
 ) -> None:
     shelf = Shelf(house)
     shelf.upload(*(row(f"s{n}") for n in range(3000)))
-    house.client.call(op.DELETE_TASKSET, taskset="questions")
+    house.client.call(op.DELETE_TASKSET, taskset=shelf.name)
+    shelf = Shelf(house)
     shelf.upload(row("a"))
     eventually(lambda: rows_of(house, "main", "taskset_rows") == 1)
     assert shelf.slugs() == ["a"]
