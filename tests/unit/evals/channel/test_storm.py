@@ -71,4 +71,4 @@ async def test_after_a_storm_everything_is_closed(house: Served, world: World, s
     await house.server.stop()
     assert opened == closed > 0
     assert len(world.events) >= closed
-    assert not house.server._sessions._live
+    await until(lambda: not house.server._sessions._live)
