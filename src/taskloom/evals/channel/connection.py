@@ -53,8 +53,7 @@ class Connection(asyncio.Protocol):
         self._running: OpenTask | None = None
         self._running_id: Any = None
         self._running_method = ""
-        self._ending: OpenTask | None = None  # by a cancel or a bye
-        self._held_up = False  # by such an end, or while a tunnel is dug
+        self._held_up = False  # by an end that is awaited, or while a tunnel is dug
         self._full = False  # the client reads too slowly
         self.work: asyncio.Task[None] | None = None  # of an end or a stream
 
@@ -111,14 +110,12 @@ class Connection(asyncio.Protocol):
             self._session = ""
         self._gone(self)
 
-    def hang_up(self) -> list[OpenTask]:
-        """The server ends: cut the line. The tasks that run here, which the caller stops."""
-        tasks = [task for task in (self._running, self._ending) if task is not None]
+    def hang_up(self) -> None:
+        """The server ends: cut the line. It also stops the tasks."""
         self._running = None
         if self.work is not None:
             self.work.cancel()
         self.transport.abort()
-        return tasks
 
     # --- frames -------------------------------------------------------------------------------------------
 
@@ -204,6 +201,7 @@ class Connection(asyncio.Protocol):
         task = OpenTask(template, args)
         self._run(task, request)
         task.start(self._started, after=before)
+        self._sessions.begin(task)
 
     def _run(self, task: OpenTask, request: Request) -> None:
         self._running, self._running_id, self._running_method = task, request.id, request.method
@@ -243,13 +241,13 @@ class Connection(asyncio.Protocol):
         if task is None:
             self._ended(request, False)
             return
-        self._held_up, self._ending = True, task
+        self._held_up = True
         self.transport.pause_reading()
         self.work = asyncio.get_running_loop().create_task(self._await_end(task, request, interrupted))
 
     async def _await_end(self, task: OpenTask, request: Request, interrupted: bool) -> None:
         await task.stop()
-        self._held_up, self._ending = False, None
+        self._held_up = False
         self._ended(request, interrupted)
         if self.transport.is_closing():
             self._leave()

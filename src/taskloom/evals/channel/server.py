@@ -47,11 +47,10 @@ class ControlServer:
             return
         self._server.close()
         self._server = None
-        tasks = self._sessions.clear()
         for connection in list(self._connections):
-            tasks += connection.hang_up()
-        if tasks:
-            ends = [asyncio.ensure_future(task.stop()) for task in tasks]
+            connection.hang_up()
+        ends = [asyncio.ensure_future(task.stop()) for task in self._sessions.clear()]
+        if ends:
             _, late = await asyncio.wait(ends, timeout=STOP_PATIENCE)
             for end in late:
                 end.cancel()

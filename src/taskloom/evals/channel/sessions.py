@@ -23,6 +23,7 @@ class Sessions:
         self._live: set[str] = set()
         self._held: dict[str, OpenTask] = {}  # suspended, of live sessions
         self._parked: dict[str, OpenTask] = {}  # of others, the oldest first
+        self._open: set[OpenTask] = set()  # all that are not closed yet
 
     def open(self) -> str:
         """The id of a new live session."""
@@ -52,6 +53,11 @@ class Sessions:
         if len(self._parked) > PARKED:
             self._parked.pop(next(iter(self._parked))).cancel()
 
+    def begin(self, task: OpenTask) -> None:
+        """Know of a task that was started, until it is closed."""
+        self._open.add(task)
+        task.when_closed(self._open.discard)
+
     def hold(self, session: str, task: OpenTask) -> None:
         """Keep the task of a live session."""
         self._held[session] = task
@@ -72,8 +78,7 @@ class Sessions:
         return self._parked.popitem()[1]
 
     def clear(self) -> list[OpenTask]:
-        """All tasks, for the end of the server."""
-        tasks = [*self._held.values(), *self._parked.values()]
+        """All tasks that are not closed yet, for the end of the server."""
         self._held.clear()
         self._parked.clear()
-        return tasks
+        return list(self._open)

@@ -57,6 +57,11 @@ class OpenTask:
         if not self._answer.done():
             self._answer.set_result(answer)
 
+    def when_closed(self, told: Callable[[OpenTask], object]) -> None:
+        """Call this when a started task has closed."""
+        if self._work is not None:
+            self._work.add_done_callback(lambda _: told(self))
+
     def cancel(self) -> None:
         """Begin to stop. What closes already is left in peace."""
         if self._work is not None and not self._ending:
