@@ -13,6 +13,7 @@ from tests.journals import Run, fresh_id
 
 from taskloom.domain.artifact import Artifact, Model, ModelLink
 from taskloom.domain.errors import BadInput, IllegalMove, NotFound
+from taskloom.domain.evaluation import EvalJob
 from taskloom.wire.messages import (
     Condition,
     Lineage,
@@ -37,7 +38,7 @@ from taskloom.wire.operations import (
     RESET_TASK,
     TASK_LINEAGE,
 )
-from taskloom.wire.records import ArtifactStored, ArtifactUsed, ModelStored, ModelUsed
+from taskloom.wire.records import ArtifactStored, ArtifactUsed, JobStored, ModelStored, ModelUsed
 
 
 def print_of(data: bytes) -> str:
@@ -401,3 +402,17 @@ def test_a_draft_is_told_which_model_to_use_and_a_published_task_is_not(any_hous
     any_house.client.call(PUBLISH_TASK, MoveRequest(), task=first.task)
     with pytest.raises(IllegalMove):
         any_house.client.call(LINK_MODEL, ModelLink("start", one.id, "input"), task=first.task)
+
+
+def test_an_evaluation_is_linked_to_the_task_that_trained_what_it_evaluated(any_house: House) -> None:
+    trainer = Run(any_house.client).open(name="trains it")
+    trainer.ship()
+    job = Run(any_house.client).open(name="evaluates it")
+    job.say(JobStored(job=EvalJob(id=job.task, name="evaluates it", trained_by=trainer.task))).ship()
+
+    up = any_house.client.call(TASK_LINEAGE, query=LineageQuery(direction="upstream"), task=job.task)
+    down = any_house.client.call(TASK_LINEAGE, query=LineageQuery(direction="downstream"), task=trainer.task)
+
+    for found in (up, down):
+        assert [(e.relation, e.source, e.target) for e in found.edges] == [("evaluated", trainer.task, job.task)]
+        assert {node.id for node in found.nodes} == {trainer.task, job.task}

@@ -30,6 +30,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "loaded": ("loaded", "loaded by"),
     "read": ("read", "read by"),
     "parent": ("parent", "parent of"),
+    "evaluated": ("evaluated what was trained by", "evaluated by"),
 }
 
 

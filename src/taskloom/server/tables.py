@@ -426,6 +426,7 @@ eval_jobs = Table(
     Column("taskset_version", BigInteger, nullable=False, default=0),
     Column("agent", Text, nullable=False, default=""),
     Column("model", Text, nullable=False, default=""),
+    Column("trained_by", String(32), nullable=False, default="", index=True),  # for lineage; may be gone
     Column("created", Double, nullable=False),
     Column("document", LargeBinary, nullable=False),  # msgpack of domain.evaluation.EvalJob
     Index("ix_eval_jobs_created", "created", "task_id"),

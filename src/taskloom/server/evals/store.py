@@ -78,6 +78,7 @@ def put_job(tx: Connection, job: EvalJob, now: float) -> None:
         "taskset_version": job.taskset_version,
         "agent": job.agent,
         "model": job.model,
+        "trained_by": job.trained_by,
         "created": job.created or now,
         "document": _pack(job),
     }

@@ -112,7 +112,7 @@ class _Walk:
 
 
 def _kind_of_far(edge: LineageEdge, near: Kind) -> Kind:
-    """Parents are of the kind of their children, readers and read are tasks, else a task and a model meet."""
-    if edge.relation in {"parent", "read"}:
+    """Parents are of the kind of their children, readers, read and evaluated are tasks, else task and model meet."""
+    if edge.relation in {"parent", "read", "evaluated"}:
         return near
     return "task" if near == "model" else "model"

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from taskloom.server.tables import model_links, models, projects, tasks, uses
+from taskloom.server.tables import eval_jobs, model_links, models, projects, tasks, uses
 from taskloom.wire.messages import LineageEdge, LineageNode
 
 OUTPUT = "output"
@@ -78,6 +78,8 @@ def into_tasks(tx: Connection, ids: Sequence[str], room: int) -> list[LineageEdg
     found = [_loaded(row) for row in _first(tx, loaded.order_by(model_links.c.position), room)]
     found += [_read(row) for row in _first(tx, read, room)]
     found += [LineageEdge(relation="parent", source=p, target=t) for p, t in _first(tx, parents, room)]
+    trained = _evaluated().where(eval_jobs.c.task_id.in_(ids), eval_jobs.c.trained_by != "")
+    found += [LineageEdge(relation="evaluated", source=s, target=t) for s, t in _first(tx, trained, room)]
     return found
 
 
@@ -104,6 +106,8 @@ def out_of_tasks(tx: Connection, ids: Sequence[str], room: int) -> list[LineageE
     found += [_read(row) for row in _first(tx, read, room)]
     clones = select(tasks.c.parent, tasks.c.id).where(tasks.c.parent.in_(ids)).order_by(tasks.c.created)
     found += [LineageEdge(relation="parent", source=p, target=t) for p, t in _first(tx, clones, room)]
+    trained = _evaluated().where(eval_jobs.c.trained_by.in_(ids)).order_by(eval_jobs.c.created)
+    found += [LineageEdge(relation="evaluated", source=s, target=t) for s, t in _first(tx, trained, room)]
     return found
 
 
@@ -123,6 +127,10 @@ def out_of_models(tx: Connection, ids: Sequence[str], room: int) -> list[Lineage
 
 def _first(tx: Connection, found: Select[*tuple[Any, ...]], room: int) -> Sequence[Any]:
     return tx.execute(found.limit(room)).all()
+
+
+def _evaluated() -> Select[str, str]:
+    return select(eval_jobs.c.trained_by, eval_jobs.c.task_id)
 
 
 def _outputs() -> Select[Any, Any, Any]:

@@ -40,9 +40,10 @@ class LineageEdge(Answer, frozen=True, kw_only=True):
     loaded   a model went into a task; `name` likewise
     read     the artifact `name` of a task was read by a task; `digest`: its bytes then, where that is known
     parent   a task was cloned from, or begun under, a task; a model was made from a model
+    evaluated  what a task trained was evaluated by a job
     """
 
-    relation: Literal["made", "loaded", "read", "parent"]
+    relation: Literal["made", "loaded", "read", "parent", "evaluated"]
     source: str
     target: str
     name: str = ""

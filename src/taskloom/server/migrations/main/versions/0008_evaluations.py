@@ -26,12 +26,14 @@ def _jobs() -> None:
         sa.Column("taskset_version", sa.BigInteger(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("trained_by", sa.String(length=32), nullable=False),
         sa.Column("created", DOUBLE, nullable=False),
         sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_eval_jobs_task_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_eval_jobs")),
     )
     op.create_index("ix_eval_jobs_created", "eval_jobs", ["created", "task_id"])
+    op.create_index("ix_eval_jobs_trained_by", "eval_jobs", ["trained_by"])
     op.create_index("ix_eval_jobs_taskset", "eval_jobs", ["taskset", "created", "task_id"])
 
 
