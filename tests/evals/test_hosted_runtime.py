@@ -36,7 +36,7 @@ async def solve(run):
 async def stay(run):
     import asyncio
     from pathlib import Path
-    Path("/proc/self/cwd/staying").touch()
+    Path(run.prompt_text).touch()
     await asyncio.sleep(3600)
 '''
 
@@ -112,8 +112,10 @@ async def test_a_job_that_is_cancelled_stops_what_runs_elsewhere(field: Field, t
     await asyncio.to_thread(field.worker)
     agent = load_agent(tmp_path / "agent", "stay")
     job = await Job.start("cancelled")
-    running = asyncio.create_task(Taskset("world", [row(tmp_path)]).run(agent, runtime=HostedRuntime(), job=job))
-    await asyncio.to_thread(field.until, lambda: list(field.folder.rglob("staying")))
+    here = tmp_path / "staying"
+    taskset = Taskset("world", [row(tmp_path, f"Path({str(here)!r})")])
+    running = asyncio.create_task(taskset.run(agent, runtime=HostedRuntime(), job=job))
+    await asyncio.to_thread(field.until, here.exists)
     running.cancel()
     await asyncio.wait([running])
     assert [task.status for task in tasks_of(field, job.id)] == [Status.ABORTED]

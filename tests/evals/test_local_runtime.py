@@ -52,6 +52,10 @@ async def eventually(true: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def gone(pids: list[int]) -> None:
+    await eventually(lambda: alive(pids) == [])
+
+
 async def test_a_run_is_started_acted_in_and_graded(tmp_path: Path) -> None:
     async with placed(LocalRuntime(write_source(tmp_path / "src"))) as client:
         async with Run(client, "tell") as run:
@@ -104,7 +108,25 @@ async def test_a_source_that_changed_is_loaded_again_and_one_that_did_not_is_not
         source.write_text(source.read_text().replace("'first'", "'second'"))
         assert await told(provider, "word") == ["second"]
         assert (await client.start("tell", {"what": "word"}))["prompt"] == "first"
-    await eventually(lambda: alive([int(loader)]) == [])
+    await gone([int(loader)])
+
+
+async def test_a_source_may_have_the_name_of_a_module_that_everybody_uses(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "src", name="random.py", tell="")
+    source.write_text(
+        "from taskloom.evals import Environment\nenv = Environment('world')\n"
+        "@env.template()\nasync def tell(what: str = ''):\n    yield __file__\n    yield 1\n"
+    )
+    assert await told(LocalRuntime(source), "") == [str(source)]
+
+
+async def test_variables_that_are_set_between_two_runs_are_seen_by_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = LocalRuntime(write_source(tmp_path / "src"))
+    for value in ("first", "second"):
+        monkeypatch.setenv("WORD", value)
+        assert await told(provider, "os.environ['WORD']") == [value]
 
 
 # --- what fails -------------------------------------------------------------------------------------------------
@@ -205,7 +227,7 @@ async def test_a_run_that_is_cancelled_at_any_moment_leaves_nothing(tmp_path: Pa
         await asyncio.sleep(moment)
         running.cancel()
         await asyncio.wait([running])
-    await eventually(lambda: set(below()) == before)
+    await gone(sorted(set(below()) - before))
 
 
 async def test_an_environment_that_ignores_the_end_is_killed(
@@ -263,6 +285,21 @@ def test_nothing_is_left_of_an_owner_that_is_killed(tmp_path: Path, number: int,
     os.kill(owner.pid, number)
     owner.wait(30)
     eventually(lambda: alive(pids) == [])
+
+
+async def test_a_parent_that_is_asked_to_end_takes_its_runs_along_and_the_next_run_has_another_one(
+    tmp_path: Path,
+) -> None:
+    provider = LocalRuntime(write_source(tmp_path / "src", f"{STARTER}\nloader = os.getpid()\n"))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with pytest.raises(ChannelLost, match="was lost with its parent process"):
+            async with placed(provider) as client:
+                what = "(loader, leave())" if number == signal.SIGTERM else "(loader,)"
+                pids = [*eval((await client.start("tell", {"what": what}))["prompt"])]
+                os.kill(pids[0], number)
+                await client.start("tell", {"what": "time.sleep(3600)"})
+        await gone(pids)
+    assert await told(provider, "count") == ["1"]
 
 
 def test_a_parent_ends_with_its_event_loop_and_the_next_loop_has_its_own(tmp_path: Path) -> None:

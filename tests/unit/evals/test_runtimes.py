@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -68,6 +70,18 @@ def test_a_live_environment_is_ended_with_its_event_loop_and_can_be_served_by_th
     for _ in range(2):
         asyncio.run(once())
     assert seen == ["begin", "hello", "end"] * 2
+
+
+def test_nothing_keeps_an_event_loop_that_has_come_to_its_end() -> None:
+    env, _ = world()
+
+    async def once() -> weakref.ref[asyncio.AbstractEventLoop]:
+        async with placed(InProcessRuntime(env)):
+            return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(once())
+    gc.collect()
+    assert loop() is None
 
 
 async def test_a_source_is_executed_anew_for_each_run(tmp_path: Path) -> None:

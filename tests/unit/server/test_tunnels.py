@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,6 +19,14 @@ from taskloom.server.tunnels import door, service
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.messages import TUNNEL_MESSAGE
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for all: every test has a task of its own."""
+    running = House(tmp_path_factory.mktemp("tunnels") / "house")
+    yield running
+    running.stop()
 
 
 @pytest.fixture

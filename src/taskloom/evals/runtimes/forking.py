@@ -94,7 +94,12 @@ class Parent:
 
     async def _fork(self, name: str) -> tuple[Child, int]:
         report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        output, output_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            output, output_end = os.pipe2(os.O_CLOEXEC)
+        except OSError:  # no descriptors are left
+            os.close(report)
+            os.close(report_end)
+            raise
         os.set_blocking(report_end, True)
         self._count += 1
         child = Child(self._count, Tail(output))
@@ -207,7 +212,7 @@ async def start_parent(path: Path, *, preload: bool) -> AsyncGenerator[tuple[Par
 def _spawn(path: Path, preload: bool, line: socket.socket, output: int) -> subprocess.Popen[bytes]:
     words = [str(line.fileno()), str(path), "preload" if preload else ""]
     return subprocess.Popen(
-        [sys.executable, "-m", _ZYGOTE, *words],
+        [sys.executable, "-P", "-m", _ZYGOTE, *words],  # what the source's folder holds is not for its own imports
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -39,8 +40,18 @@ class Kept(Generic[V]):
             holding = None
         if holding is None:
             holding = held[key] = _Holding(opener)
+            holding.keeper.add_done_callback(partial(self._forget, key, holding))
         with holding.use(self._idle):
             yield await asyncio.shield(holding.opened)
+
+    def _forget(self, key: Hashable, holding: _Holding[V], keeper: asyncio.Task[None]) -> None:
+        """Nothing here keeps a loop that has come to its end."""
+        loop = keeper.get_loop()
+        held = self._loops.get(loop, {})
+        if held.get(key) is holding:
+            del held[key]
+        if not held:
+            self._loops.pop(loop, None)
 
     async def close(self) -> None:
         """Closes what this event loop holds, once its users have gone."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ class LocalRuntime:
         """Serve the row's environment. EnvironmentFailure when its source fails, with its last lines of output."""
         name = self.env or task.env
         preload = self.preload and str(self.path) not in _busy
-        key = (self.path, preload)
+        key = (self.path, preload, frozenset(os.environ.items()))  # children have those of their parent
         async with (
             _parents.lease(key, lambda: self._parent(preload=preload)) as parent,
             parent.child(name) as child,

@@ -24,7 +24,6 @@ from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.client import Address
 from taskloom.wire.connection import find_address
-from taskloom.wire.folders import choose
 from taskloom.wire.send import AsyncClient
 
 IDLE_SECONDS = 5.0  # that connections to the server stay
@@ -68,6 +67,8 @@ class Post:
             raise InfrastructureFailure(f"the source cannot be sent: {error.message}") from None
 
     def _pack(self, folders: Sequence[tuple[str, Path]]) -> str:
+        from taskloom.wire.folders import choose  # not before: its patterns take a while to load
+
         members: list[tuple[str, Path]] = []
         total = 0
         for name, folder in folders:

@@ -68,7 +68,8 @@ class Zygote:
         self._leaving: list[Run] = []  # ended, but perhaps not what they left behind
         self._owned = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, pass_over)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, pass_over)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def run(self) -> None:
@@ -81,8 +82,8 @@ class Zygote:
             self._force()
             sources = [self._wake, self._owner.fileno()] if self._owned else [self._wake]
             ready, _, _ = select.select(sources, [], [], self._pause())
-            if self._wake in ready:
-                os.read(self._wake, 4096)
+            if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
+                self._let_go()
             if self._owned and self._owner.fileno() in ready:
                 self._hear()
 
@@ -100,9 +101,7 @@ class Zygote:
         except OSError:
             data, descriptors = b"", []
         if not data:
-            self._owned = False
-            for run in self._runs.values():
-                self._stop(run, LAST_GRACE)
+            self._let_go()
             return
         order = json.loads(data)
         if "start" in order:
@@ -112,9 +111,18 @@ class Zygote:
                 if run.number == order["stop"]:
                     self._stop(run, float(order["grace"]))
 
+    def _let_go(self) -> None:
+        """The owner is gone, or this process is asked to end."""
+        self._owned = False
+        self._owner.close()
+        for run in self._runs.values():
+            self._stop(run, LAST_GRACE)
+
     def _start(self, number: int, name: str, report: int, output: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        # A child that is told to end before it has its own handlers must not take that for this process's business.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
             pid = os.fork()
         except OSError as error:
@@ -124,6 +132,7 @@ class Zygote:
             if pid == 0:
                 self._become_child(name, report, output)
             self._runs[pid] = Run(number, pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         os.close(report)
         os.close(output)
 
@@ -132,7 +141,9 @@ class Zygote:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             os.setsid()
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -249,6 +260,7 @@ def main() -> None:
     path, preload = Path(sys.argv[2]), sys.argv[3] == "preload"
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     folder = path if path.is_dir() else path.parent
+    sys.path.insert(0, str(folder))  # for what templates import when they run
     loaded: list[Environment] = []
     told: dict[str, Any] = {"ready": [], "busy": ""}
     try:
