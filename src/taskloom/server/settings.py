@@ -107,7 +107,7 @@ def read_settings(
 def _gateway(url: str) -> str:
     if url and urlsplit(url).scheme not in {"http", "https"}:
         raise BadInput(
-            "evals.gateway_url (TASKLOOM_EVALS_GATEWAY_URL): expected an address such as https://host/v1"
+            "evals.gateway_url (TASKLOOM_EVAL_GATEWAY_URL): expected an address such as https://host/v1"
         )
     return url
 

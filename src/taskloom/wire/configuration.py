@@ -187,14 +187,14 @@ SETTINGS: dict[str, Entry] = {
         ),
         Entry(
             "evals.gateway_url",
-            "TASKLOOM_EVALS_GATEWAY_URL",
+            "TASKLOOM_EVAL_GATEWAY_URL",
             TEXT,
             "",
             "service of models that the server's gateway for HUD's clients asks, as OpenAI's clients write it",
         ),
         Entry(
             "evals.gateway_key",
-            "TASKLOOM_EVALS_GATEWAY_KEY",
+            "TASKLOOM_EVAL_GATEWAY_KEY",
             TEXT,
             "",
             "key of that service",

@@ -160,8 +160,8 @@ def gateway(house: House) -> Iterator[None]:
     service = ThreadingHTTPServer(("127.0.0.1", 0), _Adder)
     threading.Thread(target=service.serve_forever, daemon=True).start()
     house._environ |= {
-        "TASKLOOM_EVALS_GATEWAY_URL": f"http://127.0.0.1:{service.server_address[1]}/v1",
-        "TASKLOOM_EVALS_GATEWAY_KEY": KEY_OF_SERVICE,
+        "TASKLOOM_EVAL_GATEWAY_URL": f"http://127.0.0.1:{service.server_address[1]}/v1",
+        "TASKLOOM_EVAL_GATEWAY_KEY": KEY_OF_SERVICE,
     }
     house.restart()
     yield

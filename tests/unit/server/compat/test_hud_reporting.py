@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import msgspec
 import pytest
+from tests import conftest
 from tests.conftest import Clock, House
 from tests.unit.server.compat.hud_wire import Wire, span
 
 from taskloom.domain.evaluation import EvalRow
 from taskloom.server.compat.hud.closing import IDLE, SILENT
+from taskloom.server.settings import Settings, read_settings
 from taskloom.wire.messages import RunQuery, StepsQuery, TasksetUpload
 from taskloom.wire.operations import GET_JOB, GET_RUN, GET_STEPS, GET_TASK, LIST_RUNS, UPLOAD_TASKSET
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for all of them: what they report differs."""
+    running = House(tmp_path_factory.mktemp("hud") / "house", Clock())
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def clock(house: House) -> Clock:
+    return house.clock
 
 
 @pytest.fixture
@@ -163,8 +180,16 @@ def test_a_task_that_is_no_evaluation_is_no_job(house: House, wire: Wire) -> Non
 
 
 def test_a_quiet_job_whose_traces_ended_is_completed_and_a_report_opens_it_again(
-    house: House, wire: Wire, clock: Clock, eventually: Callable[[Callable[[], object]], None]
+    house: House,
+    wire: Wire,
+    clock: Clock,
+    eventually: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def watchful(*given: Any) -> Settings:
+        return msgspec.structs.replace(read_settings(*given), sweep=0.05)
+
+    monkeypatch.setattr(conftest, "read_settings", watchful)
     done, open_ = wire.enter_job(), wire.enter_job()
     wire.exit(wire.enter(done), reward=1.0)
     lost = wire.enter(open_)
