@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,7 +79,8 @@ class Taskset:
         from taskloom.evals.sources import read_rows
 
         path = Path(path)
-        return cls(name or path.resolve().stem, read_rows(path, Taskset))
+        with closing(read_rows(path, Taskset)) as rows:
+            return cls(name or path.resolve().stem, rows)
 
     @classmethod
     def from_module(cls, path: str | Path, *, name: str = "") -> Self:
