@@ -64,7 +64,7 @@ async def test_a_job_is_recorded_on_the_server_and_gone_on_with(
     assert [(run.slug, run.attempt) for run in again] == [("ask-0", 1), ("ask-1", 2), ("ask-2", 1)]
     assert job.report().runs == 3
     assert len((await Taskset("three", tasks).run(count, runtime, resume=first.id)).runs) == 3
-    assert len(seen) == 4
+    assert len(seen) == 5  # what the grader failed is tried again, and nothing else
     with pytest.raises(ValueError, match="expected one of them"):
         await Taskset("three", tasks).run(count, runtime, resume=first.id, job=job)
     with pytest.raises(Conflict, match="the taskset is not the one that it was"):
