@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +107,48 @@ def test_a_changed_experiment_does_not_go_on(tmp_path: Path, house_process: Hous
         assert "Traceback" not in folder.errors
         folder.write(name, before)
     assert folder.told("--resume", job)["runs"] == 1
+
+
+SCRIPT = """
+import asyncio, sys
+from agent import solve
+from taskloom.evals import Job, Taskset
+
+async def main():
+    if sys.argv[1] == "forget":
+        job = await Job.start("left open")
+        await Taskset.from_file("env.py").run(solve, job=job)
+    else:
+        await Taskset.from_file("env.py").run(solve)
+
+asyncio.run(main())
+"""
+
+
+def test_a_script_is_interrupted_or_forgets_its_job(
+    tmp_path: Path, house_process: HouseProcess, eventually: Wait
+) -> None:
+    folder = Folder(tmp_path / "mine", house_process, count=8)
+    folder.write("script.py", SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, "script.py", "run"],
+        cwd=folder.path,
+        env=folder.environment(FREE="2"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: len(folder.begun()) == 8)
+    _, errors = interrupt(process)
+
+    assert process.returncode in {-2, 130}, errors
+    assert folder.children() == []
+    interrupted = the_job(house_process)
+    eventually(lambda: counts(house_process, interrupted) == {"completed": 2, "cancelled": 6})
+    eventually(lambda: house_process.client.call(op.GET_TASK, task=interrupted).status is Status.ABORTED)
+
+    subprocess.run(
+        [sys.executable, "script.py", "forget"], cwd=folder.path, env=folder.environment(), check=True, timeout=120
+    )
+    jobs = {job.job.id: job for job in house_process.client.call(op.LIST_JOBS, query=m.JobQuery()).jobs}
+    (left,) = set(jobs) - {interrupted}
+    assert (jobs[left].status, jobs[left].counts) == ("completed", {"completed": 8})

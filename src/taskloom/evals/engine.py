@@ -150,10 +150,10 @@ async def _all_of(works: Sequence[Callable[[], Any]]) -> None:
     except asyncio.CancelledError:
         await _end(workers)
         raise
-    fault = next((worker.exception() for worker in done if worker.exception() is not None), None)
-    if fault is not None:
+    faults = [fault for worker in done if not worker.cancelled() and (fault := worker.exception()) is not None]
+    if faults:
         await _end(workers)
-        raise fault
+        raise faults[0]
 
 
 async def _end(workers: Sequence[asyncio.Future[None]]) -> None:

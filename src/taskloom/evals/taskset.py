@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,7 +79,8 @@ class Taskset:
         from taskloom.evals.sources import read_rows
 
         path = Path(path)
-        return cls(name or path.resolve().stem, read_rows(path, Taskset))
+        with closing(read_rows(path, Taskset)) as rows:
+            return cls(name or path.resolve().stem, rows)
 
     @classmethod
     def from_module(cls, path: str | Path, *, name: str = "") -> Self:
@@ -177,6 +179,7 @@ class Taskset:
         project: str = "",
         keep_traces: bool = True,
         progress: Progress | None = None,
+        resume: str = "",
         spec: dict[str, Any] | None = None,
     ) -> Job:
         """Run every row `group` times under an agent; the job holds the graded runs, in the order of the rows.
@@ -191,15 +194,20 @@ class Taskset:
         limits          of one run; `max_steps`, `timeout_seconds`, `max_tokens` and `max_cost` of a row's `agent_config` win
         retries         further attempts of a run that failed for its infrastructure alone
         keep_traces     False: steps are recorded and then forgotten, for very large jobs
-        progress        called with every run that ended
+        progress        called with the job and every run that ended
+        resume          id of a job of the server to go on with, instead of `job`
+        spec            what the job keeps of how to run it again
 
         A failed run is data: it stands in the job with its `error` and the `boundary` it crossed. ValueError and
         TypeError tell of wrong calls, before anything runs. Cancelled, it takes every substrate down, ends the
         job as aborted and raises CancelledError.
         """
         from taskloom.evals.engine import Plan, run_tasks
+        from taskloom.evals.job import Job
         from taskloom.evals.runtimes.choosing import choose_runtime
 
+        if resume and job is not None:
+            raise ValueError("resume and job: expected one of them")
         plan = Plan(
             name=name or self.name,
             taskset=self.name,
@@ -217,7 +225,10 @@ class Taskset:
             progress=progress,
             spec=spec or {},
         )
-        return await run_tasks(plan, job)
+        if not resume:
+            return await run_tasks(plan, job)
+        async with await Job.resume(resume) as again:
+            return await run_tasks(plan, again)
 
 
 def _slugs(slugs: Iterable[str]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,15 @@ def test_a_bad_row_of_a_json_is_named_by_its_number(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(ValueError, match="it is no JSON"):
         Taskset.from_file(file)
+
+
+def test_the_collector_goes_on_after_a_file_that_was_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"env": "e", "id": "a"}\n' * 2)
+
+    with pytest.raises(ValueError, match="both have the slug"):
+        Taskset.from_file(file)
+    assert gc.isenabled()
 
 
 def test_one_object_is_a_set_of_one_row(tmp_path: Path) -> None:

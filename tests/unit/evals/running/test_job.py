@@ -63,9 +63,12 @@ async def test_a_job_is_recorded_on_the_server_and_gone_on_with(
     again = house.client.call(op.LIST_RUNS, query=m.RunQuery(), job=first.id).runs
     assert [(run.slug, run.attempt) for run in again] == [("ask-0", 1), ("ask-1", 2), ("ask-2", 1)]
     assert job.report().runs == 3
+    assert len((await Taskset("three", tasks).run(count, runtime, resume=first.id)).runs) == 3
+    assert len(seen) == 5  # what the grader failed is tried again, and nothing else
+    with pytest.raises(ValueError, match="expected one of them"):
+        await Taskset("three", tasks).run(count, runtime, resume=first.id, job=job)
     with pytest.raises(Conflict, match="the taskset is not the one that it was"):
-        async with await Job.resume(first.id) as job:
-            await Taskset("three", rows(4)).run(count, runtime, job=job)
+        await Taskset("three", rows(4)).run(count, runtime, resume=first.id)
     assert house.client.call(op.GET_TASK, task=first.id).status is Status.COMPLETED  # a refusal changes nothing
     with pytest.raises(NotFound):
         await Job.resume("f" * 32)
