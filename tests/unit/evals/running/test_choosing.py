@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from taskloom.evals.runtimes.leased import LeasedRuntime
 
 from taskloom.evals import Task
 from taskloom.evals.runtimes import choosing
 from taskloom.evals.runtimes.choosing import BySource, choose_runtime
+from taskloom.evals.runtimes.leased import LeasedRuntime
 
 
 def test_rows_that_know_their_source_are_served_from_it(
