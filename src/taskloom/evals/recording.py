@@ -74,7 +74,7 @@ class _Live:
 
 
 class JobRecorder:
-    """The journal of one job. Used from one event loop; `record` from any thread.
+    """The journal of one job. Used from one event loop; `record` and `take_step` from any thread.
 
     task: id of the recorded task, which is the job's but in a hosted run. Nothing here raises for a disk that is full
     or a server that is away.
@@ -90,6 +90,8 @@ class JobRecorder:
         self._live: dict[str, _Live] = {}
         self._dirty: dict[str, _Live] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
         self._tell_at = 0.0
         self._capture: threading.Thread | None = None
 
@@ -208,9 +210,10 @@ class JobRecorder:
         live = self._live.get(run.trace_id)
         if live is None:
             return
-        if not live.steps:
-            live.start = number
-        live.steps.append(step)
+        with self._lock:
+            if not live.steps:
+                live.start = number
+            live.steps.append(step)
         self._mark(live)
 
     def end_run(self, run: Run) -> None:
@@ -224,8 +227,20 @@ class JobRecorder:
 
     def _mark(self, live: _Live) -> None:
         self._dirty[live.run.trace_id] = live
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self._write_gathered)
+        if self._timer is not None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # an agent records from a thread of its own
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._plan)
+            return
+        self._loop = loop
+        self._plan()
+
+    def _plan(self) -> None:
+        if self._timer is None and self._loop is not None and not self.closed:
+            self._timer = self._loop.call_later(GATHER, self._write_gathered)
 
     def flush(self) -> None:
         """Write down what waits for company."""
@@ -257,8 +272,9 @@ class JobRecorder:
             self.record(RunStored(run=reduced_run(value, error)))
 
     def _write_steps(self, live: _Live) -> None:
-        steps, live.steps = live.steps, []
-        self.store_steps(live.run.trace_id, live.run.job_id, live.start, steps)
+        with self._lock:
+            steps, live.steps, start = live.steps, [], live.start
+        self.store_steps(live.run.trace_id, live.run.job_id, start, steps)
 
     def store_steps(self, run: str, job: str, start: int, steps: Sequence[Step]) -> None:
         """Steps from number `start` on. Of one that cannot be written its place is kept, with the reason."""

@@ -440,3 +440,19 @@ async def test_scores_that_are_no_numbers_are_failures_of_the_grader(journal: Jo
 
     assert [run.boundary for run in job.runs] == ["", "", "grader"]
     assert [run.reward for run in job.runs] == [7.0, -2.0, 0.0]
+
+
+async def test_an_agent_may_record_from_a_thread(journal: Journal, runtime: Runtime) -> None:
+    async def threaded(run: Run) -> None:
+        def work() -> None:
+            for number in range(50):
+                run.record(Step(source="agent", content=str(number)))
+
+        await asyncio.to_thread(work)
+        await repeat(run)
+
+    job = await Taskset("some", rows(4)).run(threaded, runtime)
+
+    for run in job.runs:
+        told = journal.steps(run.trace_id)
+        assert [step.content for step in told if step.source == "agent"] == [str(number) for number in range(50)]
