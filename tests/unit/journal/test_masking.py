@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.conftest import House
 
 from taskloom.domain.errors import NotFound
+from taskloom.domain.evaluation import EvalRun, Grade, Step, ToolCall, Usage
 from taskloom.domain.parameters import Parameter
 from taskloom.domain.task import TaskEdit
 from taskloom.journal import layout
@@ -25,7 +27,7 @@ from taskloom.journal.writer import Writer
 from taskloom.sdk.identity import new_id
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
-from taskloom.wire.records import Edited, Ended, Opened, Plotted
+from taskloom.wire.records import Edited, Ended, Opened, Plotted, RunStored, StepsTaken
 
 
 def pieces(masks: Masks, data: bytes, cuts: list[int], limit: int) -> bytes:
@@ -101,6 +103,23 @@ def test_what_a_script_tells_of_itself_is_hidden_but_not_the_words_of_the_protoc
     plot = masks.record(Plotted(title="t", series="s", iteration=1, time=1.0, kind="table", figure='["hunter22"]'))
     assert isinstance(plot, Plotted)
     assert plot.figure == '["********"]'
+
+
+def test_traces_and_answers_of_evaluations_are_searched_and_stay_what_they_are() -> None:
+    masks = Masks(["hunter22"])
+    call = ToolCall("1", "shell", {"command": "echo hunter22", "times": 2})
+    step = Step(source="agent", content="it is hunter22", tool_calls=(call,), usage=Usage(prompt_tokens=3))
+    told = masks.record(StepsTaken(run="r", job="j", start=4, steps=(step,)))
+    hidden = msgspec.structs.replace(
+        step,
+        content="it is ********",
+        tool_calls=(ToolCall("1", "shell", {"command": "echo ********", "times": 2}),),
+    )
+    assert told == StepsTaken(run="r", job="j", start=4, steps=(hidden,))
+    run = EvalRun(id="r", job="j", answer={"key": ["hunter22", 1.5]}, grade=Grade(reward=0.5))
+    assert masks.record(RunStored(run=run)) == RunStored(
+        run=msgspec.structs.replace(run, answer={"key": ["********", 1.5]})
+    )
 
 
 def test_the_file_is_private_and_there_is_none_without_secrets(tmp_path: Path) -> None:
