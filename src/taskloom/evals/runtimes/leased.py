@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskloom.domain.errors import TaskloomError
-from taskloom.domain.execution import Execution, Resources
+from taskloom.domain.execution import Execution, Resources, Retries
 from taskloom.domain.task import Task as QueuedTask
 from taskloom.domain.task import TaskType
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
@@ -32,6 +32,7 @@ from taskloom.wire import operations as op
 
 ASK_SECONDS = 10.0  # of one question whether the environment is there
 START_SECONDS = 240.0  # from the task's start until it serves
+SAY_EVERY = 30.0  # seconds between two words about why runs wait
 LONGEST_LIFE = 24 * 3600.0  # seconds of a task, whatever becomes of its run
 SOURCE = "source"  # folder of the task's home
 log = logging.getLogger("taskloom.evals")
@@ -47,7 +48,8 @@ class Wish:
     secrets: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
 
-    def execution(self, run: str, files: str) -> Execution:
+    def execution(self, run: str, files: str, lost: int | None = None) -> Execution:
+        """lost: further attempts when a worker is lost; None: as the queue has it."""
         return Execution(
             run=run,
             files=files,
@@ -57,6 +59,7 @@ class Wish:
             secrets=self.secrets,
             variables=dict(self.variables),
             time_limit=LONGEST_LIFE,
+            retries=Retries(lost=lost),
         )
 
 
@@ -90,6 +93,7 @@ class LeasedRuntime:
         if self.path is not None and not self.path.exists():
             raise ValueError(f"LeasedRuntime(source={str(source)!r}): there is no such file or folder")
         self._wish = Wish(setup, image, resources or Resources(), tuple(secrets))
+        self._say_at = 0.0
 
     def __repr__(self) -> str:
         return f"LeasedRuntime({self.queue!r})"
@@ -105,7 +109,7 @@ class LeasedRuntime:
                 name=f"environment {task.env}",
                 project=self.project or default_project(task.env),
                 type=TaskType.SERVICE,
-                execution=self._wish.execution(_command(path, task.env), files),
+                execution=self._wish.execution(_command(path, task.env), files, lost=0),  # the run is lost with it
             )
             async with post.enqueued(body, self.queue) as end:
                 await self._until_served(post, body.id, end)
@@ -113,17 +117,17 @@ class LeasedRuntime:
                     yield Runtime(f"tcp://127.0.0.1:{port}", origin=f"task {body.id} in queue {self.queue}")
 
     async def _until_served(self, post: Post, task: str, end: asyncio.Future[QueuedTask]) -> None:
-        """Says once in a while why it waits."""
+        """Says once in a while, for all runs, why they wait."""
         clock = asyncio.get_running_loop().time
-        deadline, running, told = clock() + self.wait, False, ""
+        deadline, running = clock() + self.wait, False
         while not await _is_served(post, task, end):
             if end.done():
                 raise EnvironmentFailure(f"it ended before it served: {describe_end(end.result())}")
             waiting = await _why_waiting(post, task)
             if not waiting and not running:
                 running, deadline = True, clock() + START_SECONDS
-            if waiting and waiting != told:
-                told = waiting
+            if waiting and clock() >= self._say_at:
+                self._say_at = clock() + SAY_EVERY
                 log.warning("the environment waits in queue %s: %s", self.queue, waiting)
             if clock() > deadline:
                 limit = START_SECONDS if running else self.wait

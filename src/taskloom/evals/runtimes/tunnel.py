@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 
-from taskloom.domain.errors import Unavailable
+from taskloom.domain.errors import TaskloomError, Unavailable
+from taskloom.evals.failures import InfrastructureFailure
 from taskloom.wire.client import Address, read_fault
 from taskloom.wire.messages import TUNNEL_MESSAGE, Dial
 
@@ -67,8 +68,12 @@ async def borrowed(address: Address, task: str) -> AsyncGenerator[int]:
 
 @asynccontextmanager
 async def held(address: Address, task: str) -> AsyncGenerator[None]:
-    """One connection without a word, which tells the other end that somebody is there."""
-    async with _socket(address, task, "connect"):
+    """One connection without a word, which tells the other end that somebody is there. InfrastructureFailure without."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(_socket(address, task, "connect"))
+        except (OSError, TaskloomError) as error:
+            raise InfrastructureFailure(f"task {task} cannot be reached through the server: {error}") from None
         yield
 
 
