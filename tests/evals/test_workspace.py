@@ -104,6 +104,7 @@ async def test_an_interactive_shell_has_a_terminal_with_its_size(door: Door) -> 
     await _heard(process, "37 101", "term=xterm", "ready> ")
     process.change_terminal_size(55, 22)
     process.stdin.write("cat\n")
+    await _heard(process, "[?2004l")  # the shell has read the line
     process.stdin.write("here\n")
     await _heard(process, "here\r\nhere\r\n")  # the terminal's echo and the program's
     process.stdin.write("\x03")  # Ctrl-C ends the program, not the shell
