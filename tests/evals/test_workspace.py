@@ -103,9 +103,11 @@ async def test_an_interactive_shell_has_a_terminal_with_its_size(door: Door) -> 
     process.stdin.write("PS1='rea''dy> '; stty size; echo term=$TERM\n")
     await _heard(process, "37 101", "term=xterm", "ready> ")
     process.change_terminal_size(55, 22)
-    process.stdin.write("echo sle''ep; sleep 1000; echo went on\n")
-    await _heard(process, "sleep\r\n")
-    process.stdin.write("\x03")  # Ctrl-C ends the sleep, not the shell
+    process.stdin.write("cat\n")
+    await _heard(process, "[?2004l")  # the shell has read the line
+    process.stdin.write("here\n")
+    await _heard(process, "here\r\nhere\r\n")  # the terminal's echo and the program's
+    process.stdin.write("\x03")  # Ctrl-C ends the program, not the shell
     await _heard(process, "ready> ")
     process.stdin.write("stty size; exit 5\n")
     done = await process.wait(timeout=PATIENCE)
@@ -116,7 +118,7 @@ async def test_an_interactive_shell_has_a_terminal_with_its_size(door: Door) -> 
 async def _heard(process: asyncssh.SSHClientProcess[str], *texts: str) -> None:
     heard = ""
     while not all(text in heard for text in texts):
-        piece = await process.stdout.read(1000)
+        piece = await asyncio.wait_for(process.stdout.read(1000), PATIENCE)
         assert piece, heard
         heard += piece
 

@@ -44,6 +44,18 @@ async def test_a_folder_that_holds_the_data_folder_is_refused(
         await Workspace("/").start()
 
 
+async def test_a_mount_that_shows_the_data_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    (data / "server").mkdir(parents=True)
+    monkeypatch.setenv("TASKLOOM_DATA", str(data))
+    (tmp_path / "link").symlink_to(data)
+    for source in (tmp_path, data, data / "server", tmp_path / "link"):
+        with pytest.raises(ValueError, match="folder of its own"):
+            await Workspace(tmp_path / "root", mounts=[Mount(source, "/shown")]).start()
+
+
 async def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="expected a folder"):

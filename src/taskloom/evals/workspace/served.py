@@ -116,7 +116,9 @@ class Workspace:
             raise ValueError(f"workspace {self.root}: expected a folder")
         self.root.mkdir(parents=True, exist_ok=True)
         root = self.root.resolve()
-        _check_root(root, data_folder())
+        _check_shown(root, "workspace", data_folder())
+        for mount in self._mounts:
+            _check_shown(Path(mount.source).resolve(), "mount", data_folder())
         sandbox = await asyncio.to_thread(find_sandbox, self._wish)
         guest = str(root) if self._guest is None or sandbox is None else self._guest
         if sandbox is not None:
@@ -250,7 +252,9 @@ def _read_mount(given: Mount | str | Path) -> Mount:
     return mount
 
 
-def _check_root(root: Path, data: Path) -> None:
+def _check_shown(path: Path, what: str, data: Path) -> None:
     kept = data.resolve()
-    if root == Path("/") or root == kept or root in kept.parents:
-        raise ValueError(f"workspace {root}: expected a folder of its own, this one holds {kept}")
+    if path == Path("/") or path == kept or path in kept.parents or kept in path.parents:
+        raise ValueError(
+            f"{what} {path}: expected a folder of its own, not one that holds {kept} or is part of it"
+        )

@@ -112,7 +112,7 @@ class Shell:
                 process.kill()
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+                os.kill(self.process.pid, signal.SIGKILL)  # its own `kill` would take the exit code away
 
     def _family(self) -> list[psutil.Process]:
         """The processes below the sandbox's first; without one, the command and what is below it."""
