@@ -13,6 +13,7 @@ Who runs when is the business of `engine`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any
 
 from taskloom.domain.evaluation import Boundary, Step
 from taskloom.evals.channel.contract import Control, Refused
-from taskloom.evals.failures import RunFailure
+from taskloom.evals.failures import AgentFailure, RunFailure
 from taskloom.evals.limits import LimitReached, Limits
 from taskloom.evals.recording import JobRecorder
 from taskloom.evals.run import Run, describe
@@ -198,7 +199,7 @@ class _Rollout:
         deadline = asyncio.timeout(limit)
         try:
             async with deadline:
-                await self.conditions.agent(run)
+                await _awaitable(self.conditions.agent(run))
             if deadline.expired():
                 self._out_of_time(limit)
         except LimitReached as reached:
@@ -279,6 +280,15 @@ _PHASES: dict[Boundary, str] = {
     "agent": "the agent",
     "grader": "grading",
 }
+
+
+def _awaitable(called: Any) -> Any:
+    """What an agent gave when it was called; AgentFailure for an ordinary function's value."""
+    if inspect.isawaitable(called):
+        return called
+    raise AgentFailure(
+        f"the agent gave {called!r:.80} when it was called: expected an async function, which is awaited"
+    )
 
 
 def _from_outside() -> bool:

@@ -116,10 +116,24 @@ WRONG = (
     (
         ["rows.jsonl", "--agent", "scripted:1"],
         1,
-        "nothing is known of where the environments of these rows are (e)",
+        "where the environment of these rows is (e) is not known: give --environment PATH",
     ),
     (["rows.jsonl", "--agent", "scripted:1", "--runtime", "moon:1"], 1, "expected local"),
-    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "local"], 1, "expected local:PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "local"], 1, "give --environment PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "hosted"], 1, "give --environment PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "tcp://h"], 1, "expected tcp://HOST:PORT"),
+    (["rows.jsonl", "--agent", "scripted:1", "-r", "tcp://h:1", "-e", "x.py"], 1, "has its environment with it"),
+    (["rows.jsonl", "--agent", "scripted:1", "-e", "x.py"], 1, "there is no such file or folder"),
+    (
+        ["rows.jsonl", "--agent", "scripted:1", "-e", ".", "--secret", "KEY"],
+        1,
+        "expected --runtime hosted or leased",
+    ),
+    (
+        ["rows.jsonl", "--agent", "openai", "-m", "x", "-r", "tcp://h:1"],
+        1,
+        "no key for openai: set OPENAI_API_KEY",
+    ),
     (["rows.jsonl", "--agent", "scripted:1", "--slug", "rox"], 1, "no task 'rox'; near ones: row"),
     (
         ["rows.jsonl", "-a", "scripted:1", "-r", "tcp://h:1", "--timeout", "1", "--agent-timeout", "2"],
@@ -135,6 +149,9 @@ WRONG = (
     (["--resume", JOBS[0]], 1, "this job was not made by `taskloom eval`"),
     (["rows.jsonl", "--resume", JOBS[0]], 2, "--resume takes everything else from the job"),
     (["run"], 2, "give a SOURCE"),
+    (["lst"], 1, "lst: neither a file or folder here nor a taskset on the server"),
+    (["show", JOBS[0], "--status", "odd"], 1, "expected one of running, completed, error, cancelled"),
+    (["show", JOBS[0], "--boundary", "odd"], 1, "expected one of infrastructure, environment, agent, grader"),
     (["show", "f" * 32], 1, "f" * 8),
     (["trace", "xyz"], 1, "expected its id"),
     (["trace", f"{JOBS[0]}:nobody"], 1, "has no run of the task 'nobody'"),
@@ -145,6 +162,8 @@ def test_what_cannot_be_is_one_sentence(
     taskloom: Any, jobs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     (tmp_path / "rows.jsonl").write_text('{"env": "e", "id": "row", "slug": "row"}\n')
     (tmp_path / "bad.py").write_text("1 / 0\n")
     (tmp_path / "bad.jsonl").write_text("{\n")
@@ -155,6 +174,7 @@ def test_what_cannot_be_is_one_sentence(
         assert ran.code == code, (words, ran.err)
         assert said in " ".join(ran.err.replace("│", " ").split()), words
         assert "Traceback" not in ran.err
+    assert len(taskloom("eval", "list", "--json").json["jobs"]) == len(JOBS)  # nothing was begun
 
 
 def test_jobs_are_listed_newest_first(taskloom: Any, jobs: None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
@@ -25,7 +26,7 @@ from taskloom.cli.output import (
     short,
 )
 from taskloom.domain.errors import BadInput, NotFound
-from taskloom.domain.evaluation import EvalRun, Step
+from taskloom.domain.evaluation import Boundary, EvalRun, RunStatus, Step
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client
@@ -92,6 +93,8 @@ def show_job(
     json: JsonFlag = False,
 ) -> None:
     """Show a job with its runs."""
+    _one_of("status", status, get_args(RunStatus))
+    _one_of("boundary", boundary, get_args(Boundary)[1:])
     with connect.server() as client:
         record = client.call(op.GET_JOB, job=connect.task_id(client, job))
         runs = read_runs(client, record.job.id, limit, status=status, boundary=boundary, slug=slug)
@@ -104,6 +107,11 @@ def show_job(
     )
     if record.runs > len(runs) and not (status or boundary or slug):
         say(f"{len(runs)} of {record.runs} runs; more with --limit", style="dim")
+
+
+def _one_of(name: str, word: str, known: Sequence[str]) -> None:
+    if word and word not in known:
+        raise BadInput(f"{name} {word!r}: expected one of {', '.join(known)}")
 
 
 def read_runs(

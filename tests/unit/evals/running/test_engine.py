@@ -224,6 +224,30 @@ async def test_a_limit_of_steps_tokens_or_cost_ends_the_agent_and_is_no_failure(
     assert [(run.status, run.reward) for run in job.runs] == [("completed", 1.0)] * 3
 
 
+async def test_an_agent_that_goes_on_after_a_step_without_tools_is_stopped_by_the_next_one(
+    journal: Journal, runtime: Runtime
+) -> None:
+    async def talks(run: Run) -> None:
+        await repeat(run)
+        for _ in range(int(run.task.slug == "ask-1") * 98 + 2):
+            run.record(Step(source="agent", content="and"))
+
+    job = await Taskset("some", rows(2)).run(talks, runtime, limits=Limits(max_steps=2))
+
+    assert [(run.trace.stop_reason, run.trace.agent_steps) for run in job.runs] == [("done", 2), ("max_steps", 3)]
+    assert [(run.status, run.reward) for run in job.runs] == [("completed", 1.0)] * 2
+
+
+async def test_an_agent_that_is_no_async_function_is_told_so(journal: Journal, runtime: Runtime) -> None:
+    def plain(run: Run) -> str:
+        return "three"
+
+    job = await rows(1)[0].run(plain, runtime)
+
+    assert (job.runs[0].boundary, job.runs[0].status) == ("agent", "error")
+    assert "gave 'three' when it was called: expected an async function" in job.runs[0].error
+
+
 async def test_a_cancelled_call_takes_every_substrate_down_and_tells_its_runs(
     journal: Journal, runtime: Runtime
 ) -> None:
