@@ -28,6 +28,7 @@ from taskloom.cli.evals.words import (
     make_limits,
     make_runtime,
     read_wish,
+    script_of,
     whole_agent,
     whole_path,
     whole_runtime,
@@ -222,7 +223,12 @@ class _Evaluation:
         else:
             name = wish.name or title(self.taskset.name, list(self.taskset), wish.group)
             job = await Job.start(
-                name, wish.group, project=wish.project, taskset=self.taskset.name, trained_by=wish.trained_by
+                name,
+                wish.group,
+                project=wish.project,
+                taskset=self.taskset.name,
+                trained_by=wish.trained_by,
+                script=script_of(wish),
             )
         self.job = job
         total = len(self.taskset) * wish.group

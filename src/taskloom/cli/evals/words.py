@@ -85,6 +85,12 @@ def whole_runtime(words: str) -> str:
     return whole_path(path, before="local:") if colon and kind == "local" else words
 
 
+def script_of(wish: Wish) -> Path | None:
+    """The Python file that a job's code is: of the tasks, else of the environment, else of the agent."""
+    words = (wish.source, wish.environment, wish.runtime.removeprefix("local:"), wish.agent.rpartition(":")[0])
+    return next((Path(one) for one in words if one.endswith(".py") and Path(one).is_file()), None)
+
+
 def load_taskset(wish: Wish) -> Taskset:
     """The rows, without those that were not asked for."""
     taskset = _load(wish)

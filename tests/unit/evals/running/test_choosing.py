@@ -14,6 +14,7 @@ from taskloom.evals import Task
 from taskloom.evals.runtimes import choosing
 from taskloom.evals.runtimes.choosing import BySource, choose_runtime
 from taskloom.evals.runtimes.leased import LeasedRuntime
+from taskloom.journal.uploading import upload
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
@@ -33,7 +34,7 @@ def test_rows_that_know_their_source_are_served_from_it(
 
 
 def test_rows_of_a_server_are_leased_where_a_worker_brought_their_environment_up_before(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [Task(env="e", id="t")]
     monkeypatch.setattr(choosing, "_told", set[str]())
@@ -44,10 +45,12 @@ def test_rows_of_a_server_are_leased_where_a_worker_brought_their_environment_up
     monkeypatch.setenv("TASKLOOM_API_KEY", house.client.address.api_key)
     with pytest.raises(ValueError, match="give runtime="):
         choose_runtime(rows, from_server=True)
+    (tmp_path / "e.py").write_text("")
+    source = upload([("source/e.py", tmp_path / "e.py")], 0, house.client.address).digest
     for name, files, run in (
-        ("environment e", "a" * 64, "python -m taskloom.evals.runtimes.lent --env e -- e.py"),
+        ("environment e", source, "python -m taskloom.evals.runtimes.lent --env e -- e.py"),
         ("environment e", "", "make"),  # newer, and none
-        ("environment else", "a" * 64, "python -m taskloom.evals.runtimes.lent --env else -- e.py"),
+        ("environment else", source, "python -m taskloom.evals.runtimes.lent --env else -- e.py"),
     ):
         execution = Execution(run=run, files=files)
         body = m.TaskCreate(
