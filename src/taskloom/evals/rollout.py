@@ -16,7 +16,7 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -66,13 +66,21 @@ class Place:
 
 async def roll_out(place: Place, conditions: Conditions) -> Run:
     """The run, ended and recorded. Raises CancelledError alone, when it was cancelled from outside."""
-    attempt, last = place.attempt, place.attempt + conditions.retries
-    pause = FIRST_PAUSE
     limits = limits_of(place.task, conditions.limits)
-    while True:
+
+    async def once(attempt: int) -> Run:
         rollout = _Rollout(place, conditions, limits, attempt)
         await rollout.go()
-        run = rollout.run
+        return rollout.run
+
+    return await _tried(once, place.attempt, conditions.retries)
+
+
+async def _tried(once: Callable[[int], Awaitable[Run]], attempt: int, retries: int) -> Run:
+    """The first attempt that the infrastructure did not fail, or the last one that is allowed."""
+    last, pause = attempt + retries, FIRST_PAUSE
+    while True:
+        run = await once(attempt)
         if run.boundary != "infrastructure" or run.graded or attempt >= last:
             return run
         attempt += 1
@@ -299,10 +307,18 @@ def _from_outside() -> bool:
 
 async def run_whole(place: Place, conditions: Conditions, job: Any) -> Run:
     """A run that its provider has done elsewhere, where it records itself; here, what kept it from getting there."""
-    run = _Rollout(place, conditions, limits_of(place.task, conditions.limits), place.attempt).run
+    limits = limits_of(place.task, conditions.limits)
+
+    async def once(attempt: int) -> Run:
+        return await _run_whole(_Rollout(place, conditions, limits, attempt).run, conditions, job)
+
+    return await _tried(once, place.attempt, conditions.retries)
+
+
+async def _run_whole(run: Run, conditions: Conditions, job: Any) -> Run:
     whole: Any = conditions.provider
     try:
-        await whole.run_whole(place.task, conditions.agent, run, job)
+        await whole.run_whole(run.task, conditions.agent, run, job)
     except asyncio.CancelledError as error:
         if not _from_outside():
             _not_there(run, conditions, error)

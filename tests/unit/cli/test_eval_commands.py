@@ -149,6 +149,7 @@ WRONG = (
     (["--resume", JOBS[0]], 1, "this job was not made by `taskloom eval`"),
     (["rows.jsonl", "--resume", JOBS[0]], 2, "--resume takes everything else from the job"),
     (["run"], 2, "give a SOURCE"),
+    (["rows.jsonl", "-a", "scripted:1", "-r", "tcp://h:1", "--version", "3"], 1, "is of a taskset on the server"),
     (["lst"], 1, "lst: neither a file or folder here nor a taskset on the server"),
     (["show", JOBS[0], "--status", "odd"], 1, "expected one of running, completed, error, cancelled"),
     (["show", JOBS[0], "--boundary", "odd"], 1, "expected one of infrastructure, environment, agent, grader"),

@@ -114,6 +114,8 @@ def _load(wish: Wish) -> Taskset:
 
     path = Path(wish.source)
     if path.exists():
+        if wish.version:
+            raise BadInput(f"--version {wish.version} is of a taskset on the server, and {wish.source} is a file")
         try:
             return Taskset.from_file(path)
         except (ValueError, TypeError) as error:
@@ -124,8 +126,11 @@ def _load(wish: Wish) -> Taskset:
         raise NotFound(f"{wish.source}: there is no such file or folder")
     try:
         return Taskset.from_api(wish.source, wish.version or None)
-    except NotFound:
-        raise NotFound(f"{wish.source}: neither a file or folder here nor a taskset on the server") from None
+    except NotFound as error:
+        where = f" ({error.message})" if wish.version else ""
+        raise NotFound(
+            f"{wish.source}: neither a file or folder here nor a taskset on the server{where}"
+        ) from None
     except (BadInput, ServerAway) as error:
         raise BadInput(f"{wish.source}: there is no such file or folder; as a taskset: {error.message}") from None
 

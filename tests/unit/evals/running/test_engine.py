@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.evals.running.stage import Journal, environment, repeat, rows, served
 
-from taskloom.domain.evaluation import Step, ToolCall, Usage
+from taskloom.domain.evaluation import Grade, Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
 from taskloom.evals import rollout as rollout_module
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
@@ -201,6 +201,33 @@ async def test_failures_of_the_infrastructure_are_tried_again_and_no_others(
     assert [(run.status, run.attempt) for run in job.runs] == [("completed", 3), ("error", 1), ("error", 3)]
     assert job.reward == 1 / 3
     assert len(journal.steps(job.runs[0].trace_id)) == 3  # those of earlier attempts are gone
+
+
+async def test_runs_that_are_done_elsewhere_are_tried_again_in_the_same_way(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_module, "FIRST_PAUSE", 0.01)
+    tries: list[tuple[str, int]] = []
+
+    class Elsewhere:
+        runs_whole = True
+
+        async def run_whole(self, task: Task, agent: Any, run: Run, job: Job) -> None:
+            tries.append((run.slug, run.attempt))
+            if run.slug == "ask-0" and run.attempt < 3:
+                raise InfrastructureFailure("its worker is lost")
+            if run.slug == "ask-1":
+                raise EnvironmentFailure("its own fault")
+            run.trace.status, run.grade = "completed", Grade(reward=1.0)
+
+    job = await Taskset("some", rows(3)).run(repeat, Elsewhere(), retries=2, max_concurrent=1)
+
+    assert tries == [("ask-0", 1), ("ask-0", 2), ("ask-0", 3), ("ask-1", 1), ("ask-2", 1)]
+    assert [(run.status, run.attempt, run.reward) for run in job.runs] == [
+        ("completed", 3, 1.0),
+        ("error", 1, 0.0),
+        ("completed", 1, 1.0),
+    ]
 
 
 async def test_a_limit_of_steps_tokens_or_cost_ends_the_agent_and_is_no_failure(
