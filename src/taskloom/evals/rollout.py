@@ -23,7 +23,7 @@ from typing import Any
 
 from taskloom.domain.evaluation import Boundary, Step
 from taskloom.evals.channel.contract import Control, Refused
-from taskloom.evals.failures import AgentFailure, RunFailure
+from taskloom.evals.failures import AgentFailure, InfrastructureFailure, RunFailure
 from taskloom.evals.limits import LimitReached, Limits
 from taskloom.evals.recording import JobRecorder
 from taskloom.evals.run import Run, describe
@@ -193,7 +193,7 @@ class _Rollout:
 
     async def _set_up(self, stack: AsyncExitStack) -> None:
         conditions = self.conditions
-        runtime = await stack.enter_async_context(conditions.provider(self.place.task))
+        runtime = await stack.enter_async_context(_placing(conditions.provider(self.place.task)))
         client = await stack.enter_async_context(conditions.connect(runtime))
         self.run.attach(client)
         self.run.runtime = str(getattr(runtime, "url", "")) or None
@@ -288,6 +288,17 @@ _PHASES: dict[Boundary, str] = {
     "agent": "the agent",
     "grader": "grading",
 }
+
+
+def _placing(given: Any) -> Any:
+    """What a provider gave for a row; InfrastructureFailure for anything but an async context manager."""
+    if hasattr(given, "__aenter__"):
+        return given
+    if inspect.iscoroutine(given):
+        given.close()
+    raise InfrastructureFailure(
+        f"the provider gave {given!r:.80} for the row: expected an async context manager of a Runtime"
+    )
 
 
 def _awaitable(called: Any) -> Any:

@@ -92,4 +92,6 @@ class Display:
 
 
 def cost(dollars: float) -> str:
-    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"
+    if dollars >= 1:
+        return f"${dollars:.2f}"
+    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.2g}"

@@ -45,6 +45,13 @@ class Runtime:
         """Attach every row to this address; whoever serves it looks after it."""
         return self._itself()
 
+    async def __aenter__(self) -> Runtime:
+        """So that a provider may give a runtime as it is: `lambda task: RUNTIMES[task.env]`."""
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        pass
+
 
 class Provider(Protocol):
     """Called with the row that is being placed."""

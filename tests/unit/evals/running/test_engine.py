@@ -203,6 +203,22 @@ async def test_failures_of_the_infrastructure_are_tried_again_and_no_others(
     assert len(journal.steps(job.runs[0].trace_id)) == 3  # those of earlier attempts are gone
 
 
+async def test_a_provider_may_give_a_runtime_as_it_is_and_what_is_none_is_told(
+    journal: Journal, runtime: Runtime
+) -> None:
+    places: dict[str, Any] = {"ask-0": runtime, "ask-1": 5}
+
+    async def late() -> Runtime:
+        return runtime
+
+    job = await Taskset("some", rows(3)).run(repeat, lambda task: places.get(task.slug) or late())
+
+    assert [run.status for run in job.runs] == ["completed", "error", "error"]
+    assert {run.boundary for run in job.errors} == {"infrastructure"}
+    assert "gave 5 for the row: expected an async context manager of a Runtime" in job.runs[1].error
+    assert "gave <coroutine object" in job.runs[2].error
+
+
 async def test_runs_that_are_done_elsewhere_are_tried_again_in_the_same_way(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
