@@ -49,9 +49,14 @@ def sync() -> None:
 
 @app.command("tasks")
 def sync_tasks(
-    name: Annotated[str, typer.Argument(help="Name or id of the taskset on the server.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name or id of the taskset on the server.", show_default=False)
+    ],
     source: Annotated[
-        Path, typer.Argument(help="A .json, .jsonl or .py file, or a folder of Python files.", show_default=".")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A .json, .jsonl or .py file, or a folder of Python files.", show_default="."
+        ),
     ] = Path(),
     export: Annotated[
         Path | None,

@@ -63,7 +63,10 @@ def ship(house: House, job: str, agent: str, rewards: list[float]) -> None:
     ]
     for position, reward in enumerate(rewards):
         run = f"{position:02x}{job[2:]}"
-        grade = Grade(reward=reward, subscores=(SubScore(name="exact", value=reward),))
+        grade = Grade(
+            reward=reward,
+            subscores=(SubScore(name="exact", value=reward, children=(SubScore(name="part", value=0.5),)),),
+        )
         records.append(
             RunStored(
                 run=EvalRun(
@@ -210,6 +213,7 @@ def test_a_trace_is_told_step_by_step(taskloom: Any, jobs: None) -> None:
         '-> look({"at":"it"})',
         'evaluate: {"score":1.0}',
         "exact: 1 (weight 1)",
+        "part: 0.5 (weight 1)",
     ):
         assert part in shown
     lines = taskloom("eval", "trace", f"01{JOBS[0][2:]}", "--json").out.splitlines()
@@ -295,6 +299,7 @@ def test_the_line_of_a_running_evaluation_says_how_it_goes() -> None:
     assert words.startswith("reward 0.5, 2 failed (agent 1, cancelled 1), 30 tokens, $0.7500")
     assert words.endswith(" left")
     assert cost(12.345) == "$12.35"
+    assert [cost(dollars) for dollars in (0.0, 3.6e-5, 0.5)] == ["$0.0000", "$0.000036", "$0.5000"]
 
 
 def test_odd_steps_are_told_as_lines() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -94,4 +95,6 @@ class Display:
 def cost(dollars: float) -> str:
     if dollars >= 1:
         return f"${dollars:.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.2g}"
+    if dollars >= 0.001 or not dollars > 0:
+        return f"${dollars:.4f}"
+    return f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"  # two digits that say something

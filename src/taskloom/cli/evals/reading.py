@@ -26,7 +26,7 @@ from taskloom.cli.output import (
     short,
 )
 from taskloom.domain.errors import BadInput, NotFound
-from taskloom.domain.evaluation import Boundary, EvalRun, RunStatus, Step
+from taskloom.domain.evaluation import Boundary, EvalRun, RunStatus, Step, SubScore
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client
@@ -76,7 +76,9 @@ def list_jobs(
         )
         for one in found.jobs
     ]
-    print_table(columns, rows, empty="no evaluation yet: taskloom eval SOURCE", right=["runs", "failed", "reward"])
+    narrowed = any((project, taskset, agent, model, search))
+    empty = "no evaluation that fits" if narrowed else "no evaluation yet: taskloom eval SOURCE"
+    print_table(columns, rows, empty=empty, right=["runs", "failed", "reward"])
     if found.total > len(found.jobs):
         say(f"{len(found.jobs)} of {found.total}; more with --limit", style="dim")
 
@@ -289,8 +291,14 @@ def _show_end(run: EvalRun) -> None:
             ("cost", cost(usage.cost_usd) if usage.cost_usd else ""),
         ]
     )
-    for score in run.grade.subscores if run.grade is not None else ():
-        say(f"    {score.name}: {number(score.value)} (weight {number(score.weight)})")
+    if run.grade is not None:
+        _show_scores(run.grade.subscores)
+
+
+def _show_scores(scores: Sequence[SubScore], deep: int = 1) -> None:
+    for score in scores:
+        say(f"{'    ' * deep}{score.name}: {number(score.value)} (weight {number(score.weight)})")
+        _show_scores(score.children, deep + 1)
 
 
 def _text(content: Any) -> str:
