@@ -148,6 +148,8 @@ WRONG = (
     (["empty.jsonl", "--agent", "scripted:1"], 1, "there is no task in it"),
     (["bad.py", "--agent", "scripted:1"], 1, "line 1 of bad.py: ZeroDivisionError: division by zero"),
     (["bad.jsonl", "--agent", "scripted:1"], 1, "bad.jsonl, line 1: Invalid JSON"),
+    (["ends.py", "--agent", "scripted:1"], 1, "line 2 of ends.py: SystemExit: 3"),
+    (["rows.jsonl", "--agent", "ends.py:solve"], 1, "line 2 of ends.py: SystemExit: 3"),
     (["--resume", "f" * 32], 1, "f" * 8),
     (["--resume", JOBS[0]], 1, "this job was not made by `taskloom eval`"),
     (["rows.jsonl", "--resume", JOBS[0]], 2, "--resume takes everything else from the job"),
@@ -171,6 +173,7 @@ def test_what_cannot_be_is_one_sentence(
     (tmp_path / "rows.jsonl").write_text('{"env": "e", "id": "row", "slug": "row"}\n')
     (tmp_path / "bad.py").write_text("1 / 0\n")
     (tmp_path / "bad.jsonl").write_text("{\n")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "rows.csv").write_text("slug\n")
     for words, code, said in WRONG:

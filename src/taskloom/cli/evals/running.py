@@ -337,7 +337,11 @@ def _tell_slugs(job: Job) -> None:
 
 def _tell_errors(job: Job) -> None:
     """The kinds of failures, the most frequent first."""
-    kinds = Counter((run.boundary, run.error.partition("\n")[0][:200]) for run in job.runs if run.error)
+    kinds = Counter(
+        (run.boundary, run.error.partition("\n")[0].removesuffix("; its last lines:")[:200])
+        for run in job.runs
+        if run.error
+    )
     if kinds:
         rows = [(boundary, count, text) for (boundary, text), count in kinds.most_common(SHOWN)]
         print_table(["boundary", "runs", "error"], rows, right=["runs"])

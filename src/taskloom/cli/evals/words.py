@@ -120,7 +120,7 @@ def _load(wish: Wish) -> Taskset:
             return Taskset.from_file(path)
         except (ValueError, TypeError) as error:
             raise BadInput(str(error)) from None
-        except Exception as error:  # code of the user's, which is executed to find its tasks
+        except (Exception, SystemExit) as error:  # code of the user's, which is executed to find its tasks
             raise BadInput(f"{path}: {_where(error)}{type(error).__name__}: {error}") from None
     if path.suffix or "/" in wish.source.strip("/") or wish.source.startswith("."):
         raise NotFound(f"{wish.source}: there is no such file or folder")
@@ -157,7 +157,7 @@ def make_agent(words: str, model: str) -> Any:
         raise
     except (ValueError, TypeError) as error:
         raise BadInput(f"agent {words!r}: {error}") from None
-    except Exception as error:  # code of the user's
+    except (Exception, SystemExit) as error:  # code of the user's
         raise BadInput(f"agent {words!r}: {_where(error)}{type(error).__name__}: {error}") from None
 
 
