@@ -106,6 +106,16 @@ async def test_what_is_missing_is_said_at_once(
         await told(LeasedRuntime(source=source), "")
 
 
+async def test_an_environment_that_was_leased_is_brought_up_again_where_nobody_has_its_source(
+    field: Field, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(field.worker)
+    source = write_source(tmp_path / "src")
+    assert (await told(LeasedRuntime(source=source), "6 * 7"))[0] == "42"
+    source.unlink()
+    assert (await told(LeasedRuntime(), "7 * 8"))[0] == "56"
+
+
 async def test_a_run_that_is_cancelled_stops_its_task(field: Field, tmp_path: Path) -> None:
     await asyncio.to_thread(field.worker)
     begun = asyncio.Event()

@@ -35,6 +35,7 @@ def test_a_job_is_a_recorded_task_with_every_run_and_step(folder: Folder, house_
     assert (task.type, task.status, task.project) == (TaskType.TESTING, Status.COMPLETED, "sums/first")
     assert task.parameters["Evaluation"]["group"].value == "2"
     assert task.progress == 100.0
+    assert (task.execution.entry_point, "What is" in task.execution.diff) == ("env.py", True)
     assert [(one.title, one.series, one.last) for one in task.metrics] == [("reward", "mean", 1.0)]
     runs = client.call(op.LIST_RUNS, query=m.RunQuery(), job=job).runs
     assert [run.position for run in runs] == list(range(12))

@@ -49,9 +49,14 @@ def sync() -> None:
 
 @app.command("tasks")
 def sync_tasks(
-    name: Annotated[str, typer.Argument(help="Name or id of the taskset on the server.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name or id of the taskset on the server.", show_default=False)
+    ],
     source: Annotated[
-        Path, typer.Argument(help="A .json, .jsonl or .py file, or a folder of Python files.", show_default=".")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A .json, .jsonl or .py file, or a folder of Python files.", show_default="."
+        ),
     ] = Path(),
     export: Annotated[
         Path | None,
@@ -69,11 +74,11 @@ def sync_tasks(
 ) -> None:
     """Upload the eval tasks of SOURCE that the taskset does not have, or has otherwise; it is made when it is new."""
     if export is not None:
-        if source != Path() or force or prune or dry_run:
+        if source != Path() or force or prune:
             raise typer.BadParameter(
-                "--export writes a file from the server; it takes no source, --dry-run, --force or --prune"
+                "--export writes a file from the server; it takes no source, --force or --prune"
             )
-        _export(name, export, json=json)
+        _export(name, export, dry_run=dry_run, json=json)
         return
     if force and prune:
         raise typer.BadParameter("--force does not look at what the server has, so --prune finds nothing")
@@ -166,17 +171,21 @@ def _rows_done(total: int, *, quiet: bool) -> Generator[Progress]:
         yield lambda count: bars.update(line, advance=count)
 
 
-def _export(name: str, path: Path, *, json: bool) -> None:
+def _export(name: str, path: Path, *, dry_run: bool, json: bool) -> None:
+    from taskloom.evals.sources import check_suffix
     from taskloom.evals.sync import fetch
 
     remote = fetch(name)
     if remote is None:
         raise NotFound(f"no taskset {name!r} on the server")
     try:
-        remote.to_file(path)
+        check_suffix(path)
+        if not dry_run:
+            remote.to_file(path)
     except ValueError as error:
         raise BadInput(str(error)) from None
     if json:
-        print_json({"file": str(path), "rows": len(remote), "version": remote.version})
+        print_json({"file": str(path), "rows": len(remote), "version": remote.version, "written": not dry_run})
     else:
-        say(f"{plain(str(path))}: {len(remote)} rows of version {remote.version}")
+        would = " would be written" if dry_run else ""
+        say(f"{plain(str(path))}: {len(remote)} rows of version {remote.version}{would}")

@@ -17,12 +17,15 @@ FRACTION_STEPS = 100_000  # of the continued fraction; it needs about the root o
 QUANTILE_STEPS = 200
 
 
-def cluster_estimate(clusters: Sequence[Sequence[float]], level: float = 0.95) -> Estimate | None:
+def cluster_estimate(
+    clusters: Sequence[Sequence[float]], level: float = 0.95, *, most: float = 1.0
+) -> Estimate | None:
     """The mean over all values, each weighing the same; its error is that of the clusters (G of them):
 
         V = G / (G - 1) * sum over clusters of (sum of its residuals)^2 / n^2
 
-    With G - 1 degrees of freedom. None: no value. One cluster: a mean without an error.
+    With G - 1 degrees of freedom. None: no value. One cluster: a mean without an error. most: where no value lies
+    outside of 0 to it, neither does the interval; 1 for shares, infinity for times.
     """
     filled = [cluster for cluster in clusters if cluster]
     if not filled:
@@ -35,10 +38,14 @@ def cluster_estimate(clusters: Sequence[Sequence[float]], level: float = 0.95) -
         return Estimate(mean=mean, level=level)
     lowest, highest = min(map(min, filled)), max(map(max, filled))
     if lowest == highest:  # no rounding error may make a spread of it
-        return _unanimous(lowest, groups, level)
+        return _unanimous(lowest, groups, level) if most == 1.0 else _exactly(lowest, level)
     squares = math.fsum([(total - size * mean) ** 2 for total, size in zip(sums, sizes, strict=True)])
     stderr = math.sqrt(groups / (groups - 1) * squares) / count
-    return _interval(mean, stderr, groups, level, bounded=lowest >= 0.0 and highest <= 1.0)
+    reach = t_quantile(groups - 1, level) * stderr
+    low, high = mean - reach, mean + reach
+    if lowest >= 0.0 and highest <= most:  # a reward that is a share cannot be more than all, nor a time negative
+        low, high = max(0.0, low), min(most, high)
+    return Estimate(mean=mean, stderr=stderr, low=low, high=high, level=level)
 
 
 def mean_estimate(
@@ -53,7 +60,7 @@ def mean_estimate(
     if min(values) == max(values):
         if (low, high) == (0.0, 1.0):
             return _unanimous(values[0], count, level)
-        return Estimate(mean=values[0], stderr=0.0, low=values[0], high=values[0], level=level)
+        return _exactly(values[0], level)
     mean = math.fsum(values) / count
     stderr = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
     reach = t_quantile(count - 1, level) * stderr
@@ -62,13 +69,9 @@ def mean_estimate(
     )
 
 
-def _interval(mean: float, stderr: float, groups: int, level: float, *, bounded: bool) -> Estimate:
-    """Cut at 0 and 1 where no value lies outside: a reward that is a share cannot be more than all."""
-    reach = t_quantile(groups - 1, level) * stderr
-    low, high = mean - reach, mean + reach
-    if bounded:
-        low, high = max(0.0, low), min(1.0, high)
-    return Estimate(mean=mean, stderr=stderr, low=low, high=high, level=level)
+def _exactly(value: float, level: float) -> Estimate:
+    """All values are the same, and nothing bounds what others may be."""
+    return Estimate(mean=value, stderr=0.0, low=value, high=value, level=level)
 
 
 def _unanimous(value: float, groups: int, level: float) -> Estimate:

@@ -210,7 +210,8 @@ async def _describe(plan: Plan, job: Job, group: int) -> tuple[str, str]:
     environment = await asyncio.to_thread(fingerprints.of_environment, plan.tasks, plan.provider)
     now = {"environment": environment, "agent": agent_digest, "taskset": await asyncio.to_thread(plan.digest)}
     if job.resumed:
-        check_same(job.value.fingerprints, now)
+        tries = {"group": str(job.value.group)}  # places are counted by it
+        check_same(job.value.fingerprints | tries, now | {"group": str(group)})
         expected = job.value.expected
     else:
         now = combined(job.value.fingerprints, now)

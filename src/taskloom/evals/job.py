@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -53,12 +54,21 @@ class Job:
 
     @classmethod
     async def start(
-        cls, name: str, group: int = 1, *, project: str = "", taskset: str = "", trained_by: str = ""
+        cls,
+        name: str,
+        group: int = 1,
+        *,
+        project: str = "",
+        taskset: str = "",
+        trained_by: str = "",
+        script: Path | None = None,
     ) -> Self:
         """Open a job that spans several calls; close it, or leave a `with` block, when they are over.
 
         project: where it stands; by default the setting `evals.project`, else one that is called like `taskset` or
-        `name`. trained_by: id of the task that made the evaluated model. ValueError for a name or project that cannot be one, or a `group` below 1.
+        `name`. trained_by: id of the task that made the evaluated model. script: the file that is told as its code, by
+        default the one that Python was started with. ValueError for a name or project that cannot be one, or a `group`
+        below 1.
         """
         if not name:
             raise ValueError("a job needs a name")
@@ -70,7 +80,7 @@ class Job:
             trained_by=trained_by,
             created=time.time(),
         )
-        recorder = JobRecorder.open(value, project=project or default_project(taskset or name))
+        recorder = JobRecorder.open(value, project=project or default_project(taskset or name), script=script)
         value = msgspec.structs.replace(value, expected=recorder.first)
         recorder.store_job(value, {})
         return cls(value, recorder)

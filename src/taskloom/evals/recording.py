@@ -103,11 +103,13 @@ class JobRecorder:
         project: str,
         mode: OpenMode = "new",
         capture: bool = True,
+        script: Path | None = None,
         notices: Notices | None = None,
     ) -> Self:
         """Begin the job's task, or go on with it (`resume`). Under a worker it is the worker's task.
 
-        capture: tell the code and packages of the script, of a new job.
+        capture: tell the code and packages of the script, of a new job. script: by default the one that Python was
+        started with.
         """
         hosted = cls.attach(notices)
         if hosted is not None:
@@ -140,7 +142,7 @@ class JobRecorder:
             )
         )
         _open.add(recorder)
-        recorder._begin_shipping(capture=capture and mode == "new")
+        recorder._begin_shipping(capture=capture and mode == "new", script=script)
         return recorder
 
     @classmethod
@@ -344,7 +346,7 @@ class JobRecorder:
 
     # --- beside the runs ----------------------------------------------------------------------------------
 
-    def _begin_shipping(self, *, capture: bool) -> None:
+    def _begin_shipping(self, *, capture: bool, script: Path | None) -> None:
         """The companion, and what code this is: in a thread, so that no run waits for it."""
 
         def work() -> None:
@@ -353,17 +355,17 @@ class JobRecorder:
                     self.delivery.start()
             if capture:
                 with self.notices.boundary("the code could not be captured"):
-                    self._capture_code()
+                    self._capture_code(script)
 
         self._capture = threading.Thread(target=work, name="taskloom-job", daemon=True)
         self._capture.start()
 
-    def _capture_code(self) -> None:
+    def _capture_code(self, script: Path | None) -> None:
         from taskloom.sdk.capture.git import capture_code
         from taskloom.sdk.capture.packages import capture_packages
         from taskloom.sdk.start import script_path
 
-        script = script_path()
+        script = script or script_path()
         code = capture_code(script, Path.cwd())
         self.edit(TaskEdit(execution={**code, "packages": capture_packages(script)}))
 

@@ -125,7 +125,7 @@ def check_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Conflict that names what differs, and how, when this is not the experiment that it was."""
     differing = [
         f"the {part} is not the one that it was ({_short(before[part])}, now {_short(now.get(part, ''))})"
-        for part in ("environment", "agent", "taskset")
+        for part in ("environment", "agent", "taskset", "group")
         if part in before and before[part] != now.get(part, "")
     ]
     if differing:

@@ -13,16 +13,17 @@ Who runs when is the business of `engine`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from taskloom.domain.evaluation import Boundary, Step
 from taskloom.evals.channel.contract import Control, Refused
-from taskloom.evals.failures import RunFailure
+from taskloom.evals.failures import AgentFailure, InfrastructureFailure, RunFailure
 from taskloom.evals.limits import LimitReached, Limits
 from taskloom.evals.recording import JobRecorder
 from taskloom.evals.run import Run, describe
@@ -65,13 +66,21 @@ class Place:
 
 async def roll_out(place: Place, conditions: Conditions) -> Run:
     """The run, ended and recorded. Raises CancelledError alone, when it was cancelled from outside."""
-    attempt, last = place.attempt, place.attempt + conditions.retries
-    pause = FIRST_PAUSE
     limits = limits_of(place.task, conditions.limits)
-    while True:
+
+    async def once(attempt: int) -> Run:
         rollout = _Rollout(place, conditions, limits, attempt)
         await rollout.go()
-        run = rollout.run
+        return rollout.run
+
+    return await _tried(once, place.attempt, conditions.retries)
+
+
+async def _tried(once: Callable[[int], Awaitable[Run]], attempt: int, retries: int) -> Run:
+    """The first attempt that the infrastructure did not fail, or the last one that is allowed."""
+    last, pause = attempt + retries, FIRST_PAUSE
+    while True:
+        run = await once(attempt)
         if run.boundary != "infrastructure" or run.graded or attempt >= last:
             return run
         attempt += 1
@@ -184,7 +193,7 @@ class _Rollout:
 
     async def _set_up(self, stack: AsyncExitStack) -> None:
         conditions = self.conditions
-        runtime = await stack.enter_async_context(conditions.provider(self.place.task))
+        runtime = await stack.enter_async_context(_placing(conditions.provider(self.place.task)))
         client = await stack.enter_async_context(conditions.connect(runtime))
         self.run.attach(client)
         self.run.runtime = str(getattr(runtime, "url", "")) or None
@@ -198,7 +207,7 @@ class _Rollout:
         deadline = asyncio.timeout(limit)
         try:
             async with deadline:
-                await self.conditions.agent(run)
+                await _awaitable(self.conditions.agent(run))
             if deadline.expired():
                 self._out_of_time(limit)
         except LimitReached as reached:
@@ -281,6 +290,26 @@ _PHASES: dict[Boundary, str] = {
 }
 
 
+def _placing(given: Any) -> Any:
+    """What a provider gave for a row; InfrastructureFailure for anything but an async context manager."""
+    if hasattr(given, "__aenter__"):
+        return given
+    if inspect.iscoroutine(given):
+        given.close()
+    raise InfrastructureFailure(
+        f"the provider gave {given!r:.80} for the row: expected an async context manager of a Runtime"
+    )
+
+
+def _awaitable(called: Any) -> Any:
+    """What an agent gave when it was called; AgentFailure for an ordinary function's value."""
+    if inspect.isawaitable(called):
+        return called
+    raise AgentFailure(
+        f"the agent gave {called!r:.80} when it was called: expected an async function, which is awaited"
+    )
+
+
 def _from_outside() -> bool:
     """Whether a CancelledError that passes by was meant for this very task."""
     task = asyncio.current_task()
@@ -289,10 +318,18 @@ def _from_outside() -> bool:
 
 async def run_whole(place: Place, conditions: Conditions, job: Any) -> Run:
     """A run that its provider has done elsewhere, where it records itself; here, what kept it from getting there."""
-    run = _Rollout(place, conditions, limits_of(place.task, conditions.limits), place.attempt).run
+    limits = limits_of(place.task, conditions.limits)
+
+    async def once(attempt: int) -> Run:
+        return await _run_whole(_Rollout(place, conditions, limits, attempt).run, conditions, job)
+
+    return await _tried(once, place.attempt, conditions.retries)
+
+
+async def _run_whole(run: Run, conditions: Conditions, job: Any) -> Run:
     whole: Any = conditions.provider
     try:
-        await whole.run_whole(place.task, conditions.agent, run, job)
+        await whole.run_whole(run.task, conditions.agent, run, job)
     except asyncio.CancelledError as error:
         if not _from_outside():
             _not_there(run, conditions, error)

@@ -132,10 +132,10 @@ class Run:
             raise LimitReached("max_tokens", f"{tokens} tokens used, {limits.max_tokens} are allowed")
         if limits.max_cost is not None and usage.cost_usd > limits.max_cost:
             raise LimitReached("max_cost", f"{usage.cost_usd:.4f} $ used, {limits.max_cost:g} $ are allowed")
-        if limits.max_steps is not None and self.trace.agent_steps >= limits.max_steps:
-            # The last step that is allowed may hold the answer: only one that would go on is cut.
-            last = self.trace.steps[-1]
-            if last.tool_calls:
+        if limits.max_steps is not None:
+            # The last step that is allowed may hold the answer: only one that would go on is cut, or one more.
+            last = limits.max_steps + (not self.trace.steps[-1].tool_calls)
+            if self.trace.agent_steps >= last:
                 raise LimitReached("max_steps", f"{limits.max_steps} steps taken")
 
     # --- what became of it --------------------------------------------------------------------------------

@@ -226,11 +226,17 @@ def from_wire(row: EvalRow) -> Task:
 # --- writing ----------------------------------------------------------------------------------------------
 
 
-def write_rows(path: Path, tasks: Sequence[Task]) -> Path:
-    """Whole or not at all; the path. Metadata that is not set is left out."""
+def check_suffix(path: Path) -> str:
+    """In small letters; ValueError for one of a file that is not written."""
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
         raise ValueError(f"{path}: suffix {suffix!r}: expected one of {', '.join(WRITTEN)}")
+    return suffix
+
+
+def write_rows(path: Path, tasks: Sequence[Task]) -> Path:
+    """Whole or not at all; the path. Metadata that is not set is left out."""
+    suffix = check_suffix(path)
     fresh = path.with_name(f".{path.name}.tmp")
     try:
         with fresh.open("w", encoding="utf-8", newline="") as file:

@@ -70,8 +70,16 @@ class Task(BaseModel):
         entry: dict[str, Any] = handler(self)
         return {key: value for key, value in entry.items() if value is not None or key not in METADATA}
 
-    async def run(self, agent: Any, **options: Any) -> Job:
+    async def run(
+        self,
+        agent: Any,
+        runtime: Any = None,
+        group: int | None = None,
+        max_concurrent: int | None = None,
+        job: Job | None = None,
+        **options: Any,
+    ) -> Job:
         """Run it under an agent; the single form of `Taskset.run`, whose options it takes. Never raises for a run."""
         from taskloom.evals.taskset import Taskset
 
-        return await Taskset(self.id, [self]).run(agent, **options)
+        return await Taskset(self.id, [self]).run(agent, runtime, group, max_concurrent, job, **options)

@@ -202,12 +202,16 @@ class Taskset:
         TypeError tell of wrong calls, before anything runs. Cancelled, it takes every substrate down, ends the
         job as aborted and raises CancelledError.
         """
+        import asyncio
+
         from taskloom.evals.engine import Plan, run_tasks
         from taskloom.evals.job import Job
         from taskloom.evals.runtimes.choosing import choose_runtime
 
         if resume and job is not None:
             raise ValueError("resume and job: expected one of them")
+        if runtime is None:
+            runtime = await asyncio.to_thread(choose_runtime, self._tasks, from_server=bool(self.id))
         plan = Plan(
             name=name or self.name,
             taskset=self.name,
@@ -215,7 +219,7 @@ class Taskset:
             digest=self.digest,
             tasks=self._tasks,
             agent=agent,
-            provider=choose_runtime(self._tasks, from_server=bool(self.id)) if runtime is None else runtime,
+            provider=runtime,
             group=group,
             max_concurrent=max_concurrent,
             limits=limits,

@@ -63,7 +63,10 @@ def ship(house: House, job: str, agent: str, rewards: list[float]) -> None:
     ]
     for position, reward in enumerate(rewards):
         run = f"{position:02x}{job[2:]}"
-        grade = Grade(reward=reward, subscores=(SubScore(name="exact", value=reward),))
+        grade = Grade(
+            reward=reward,
+            subscores=(SubScore(name="exact", value=reward, children=(SubScore(name="part", value=0.5),)),),
+        )
         records.append(
             RunStored(
                 run=EvalRun(
@@ -116,10 +119,24 @@ WRONG = (
     (
         ["rows.jsonl", "--agent", "scripted:1"],
         1,
-        "nothing is known of where the environments of these rows are (e)",
+        "where the environment of these rows is (e) is not known: give --environment PATH",
     ),
     (["rows.jsonl", "--agent", "scripted:1", "--runtime", "moon:1"], 1, "expected local"),
-    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "local"], 1, "expected local:PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "local"], 1, "give --environment PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "hosted"], 1, "give --environment PATH"),
+    (["rows.jsonl", "--agent", "scripted:1", "--runtime", "tcp://h"], 1, "expected tcp://HOST:PORT"),
+    (["rows.jsonl", "--agent", "scripted:1", "-r", "tcp://h:1", "-e", "x.py"], 1, "has its environment with it"),
+    (["rows.jsonl", "--agent", "scripted:1", "-e", "x.py"], 1, "there is no such file or folder"),
+    (
+        ["rows.jsonl", "--agent", "scripted:1", "-e", ".", "--secret", "KEY"],
+        1,
+        "expected --runtime hosted or leased",
+    ),
+    (
+        ["rows.jsonl", "--agent", "openai", "-m", "x", "-r", "tcp://h:1"],
+        1,
+        "no key for openai: set OPENAI_API_KEY",
+    ),
     (["rows.jsonl", "--agent", "scripted:1", "--slug", "rox"], 1, "no task 'rox'; near ones: row"),
     (
         ["rows.jsonl", "-a", "scripted:1", "-r", "tcp://h:1", "--timeout", "1", "--agent-timeout", "2"],
@@ -131,10 +148,16 @@ WRONG = (
     (["empty.jsonl", "--agent", "scripted:1"], 1, "there is no task in it"),
     (["bad.py", "--agent", "scripted:1"], 1, "line 1 of bad.py: ZeroDivisionError: division by zero"),
     (["bad.jsonl", "--agent", "scripted:1"], 1, "bad.jsonl, line 1: Invalid JSON"),
+    (["ends.py", "--agent", "scripted:1"], 1, "line 2 of ends.py: SystemExit: 3"),
+    (["rows.jsonl", "--agent", "ends.py:solve"], 1, "line 2 of ends.py: SystemExit: 3"),
     (["--resume", "f" * 32], 1, "f" * 8),
     (["--resume", JOBS[0]], 1, "this job was not made by `taskloom eval`"),
     (["rows.jsonl", "--resume", JOBS[0]], 2, "--resume takes everything else from the job"),
     (["run"], 2, "give a SOURCE"),
+    (["rows.jsonl", "-a", "scripted:1", "-r", "tcp://h:1", "--version", "3"], 1, "is of a taskset on the server"),
+    (["lst"], 1, "lst: neither a file or folder here nor a taskset on the server"),
+    (["show", JOBS[0], "--status", "odd"], 1, "expected one of running, completed, error, cancelled"),
+    (["show", JOBS[0], "--boundary", "odd"], 1, "expected one of infrastructure, environment, agent, grader"),
     (["show", "f" * 32], 1, "f" * 8),
     (["trace", "xyz"], 1, "expected its id"),
     (["trace", f"{JOBS[0]}:nobody"], 1, "has no run of the task 'nobody'"),
@@ -145,9 +168,12 @@ def test_what_cannot_be_is_one_sentence(
     taskloom: Any, jobs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     (tmp_path / "rows.jsonl").write_text('{"env": "e", "id": "row", "slug": "row"}\n')
     (tmp_path / "bad.py").write_text("1 / 0\n")
     (tmp_path / "bad.jsonl").write_text("{\n")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "rows.csv").write_text("slug\n")
     for words, code, said in WRONG:
@@ -155,6 +181,7 @@ def test_what_cannot_be_is_one_sentence(
         assert ran.code == code, (words, ran.err)
         assert said in " ".join(ran.err.replace("│", " ").split()), words
         assert "Traceback" not in ran.err
+    assert len(taskloom("eval", "list", "--json").json["jobs"]) == len(JOBS)  # nothing was begun
 
 
 def test_jobs_are_listed_newest_first(taskloom: Any, jobs: None) -> None:
@@ -189,6 +216,7 @@ def test_a_trace_is_told_step_by_step(taskloom: Any, jobs: None) -> None:
         '-> look({"at":"it"})',
         'evaluate: {"score":1.0}',
         "exact: 1 (weight 1)",
+        "part: 0.5 (weight 1)",
     ):
         assert part in shown
     lines = taskloom("eval", "trace", f"01{JOBS[0][2:]}", "--json").out.splitlines()
@@ -274,6 +302,7 @@ def test_the_line_of_a_running_evaluation_says_how_it_goes() -> None:
     assert words.startswith("reward 0.5, 2 failed (agent 1, cancelled 1), 30 tokens, $0.7500")
     assert words.endswith(" left")
     assert cost(12.345) == "$12.35"
+    assert [cost(dollars) for dollars in (0.0, 3.6e-5, 0.5)] == ["$0.0000", "$0.000036", "$0.5000"]
 
 
 def test_odd_steps_are_told_as_lines() -> None:

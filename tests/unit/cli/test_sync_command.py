@@ -53,6 +53,11 @@ def test_a_taskset_is_written_to_a_file(taskloom: Any, rows: Path, suffix: str) 
     text = path.read_text()
     found = json.loads(text) if suffix == "json" else text.splitlines()
     assert len(found) == {"json": 3, "jsonl": 3, "csv": 4}[suffix]
+    before = taskloom("sync", "tasks", "sums", "--export", f"not.{suffix}", "--dry-run")
+    assert (before.out.strip().endswith("would be written"), rows.with_name(f"not.{suffix}").exists()) == (
+        True,
+        False,
+    )
     if suffix == "csv":
         assert found[:2] == ["slug,id,env,arg:n", "s0,add,sums,0"]
 
@@ -66,10 +71,12 @@ def test_a_folder_of_python_is_the_default_source(taskloom: Any, rows: Path) -> 
 def test_what_cannot_be_done_is_told_in_a_line(taskloom: Any, rows: Path) -> None:
     rows.with_name("bad.jsonl").write_text('{"env": "e", "id": "t"}\n{"env": 1}\n')
     rows.with_name("bad.py").write_text("1 / 0\n")
+    rows.with_name("odd.py").write_text("\ndef f(:\n")
     for words, expected in (
         (("x", "nowhere.jsonl"), "no such file or folder"),
         (("x", "bad.jsonl"), "line 2"),
         (("x", "bad.py"), "ZeroDivisionError"),
+        (("x", "odd.py"), "SyntaxError: invalid syntax (odd.py, line 2)"),
         (("0" * 32, "rows.jsonl"), "no taskset"),
         (("x", "--export", "y.json"), "no taskset 'x' on the server"),
     ):

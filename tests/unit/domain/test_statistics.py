@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.domain.eval_runs import failed, graded, job
 
-from taskloom.domain.evaluation import EvalRun, Figures, Grade, Usage
+from taskloom.domain.evaluation import Estimate, EvalRun, Figures, Grade, Usage
 from taskloom.domain.intervals import cluster_estimate, incomplete_beta, t_quantile, two_sided
 from taskloom.domain.permutation import ENUMERATED, MANY, sign_flip
 from taskloom.domain.statistics import compare, summarise
@@ -225,6 +225,19 @@ def test_time_and_usage_are_summed_of_what_tells_them():
     assert figures.usage == Usage(111, 22, 33, 0.75)
     assert figures.seconds is not None
     assert figures.seconds.mean == 3.0
+
+
+def test_times_below_a_second_are_no_shares():
+    def took(*seconds: float) -> Estimate:
+        runs = [graded(str(n), 1.0, started=10.0, ended=10.0 + one) for n, one in enumerate(seconds)]
+        estimate = summarise(runs).seconds
+        assert estimate is not None
+        return estimate
+
+    spread = took(0.25, 0.75)
+    assert (spread.mean, spread.low) == (0.5, 0.0)
+    assert spread.high == pytest.approx(0.5 + 12.7062 * 0.25, rel=1e-4)
+    assert (took(1.0, 1.0).low, took(1.0, 1.0).high) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("wrong", [{"level": 1.0}, {"level": 0.0}, {"threshold": math.nan}])

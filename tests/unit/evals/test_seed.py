@@ -80,7 +80,7 @@ def test_a_module_gives_its_public_tasks(tmp_path: Path) -> None:
 
 
 def test_running_takes_the_seeds_arguments() -> None:
-    for method in (Taskset.run,):
+    for method in (Taskset.run, Task.run):
         names = list(inspect.signature(method).parameters)
         assert names[1:6] == ["agent", "runtime", "group", "max_concurrent", "job"]
     assert list(inspect.signature(Job.start).parameters)[:2] == ["name", "group"]
@@ -93,3 +93,6 @@ def test_running_takes_the_seeds_arguments() -> None:
 def test_a_runtime_is_an_address() -> None:
     assert Runtime("tcp://127.0.0.1:8765").url == "tcp://127.0.0.1:8765"
     assert callable(Runtime("tcp://127.0.0.1:8765"))
+    for url in ("tcp://", "tcp://127.0.0.1", "http://127.0.0.1:8765", "tcp://[", "tcp://h:x"):
+        with pytest.raises(ValueError, match="expected tcp://HOST:PORT"):
+            Runtime(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -92,4 +93,8 @@ class Display:
 
 
 def cost(dollars: float) -> str:
-    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"
+    if dollars >= 1:
+        return f"${dollars:.2f}"
+    if dollars >= 0.001 or not dollars > 0:
+        return f"${dollars:.4f}"
+    return f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"  # two digits that say something

@@ -24,7 +24,7 @@ ColumnOption = Annotated[str, typer.Option("--column", help="Also for each value
 
 def report(
     job: JobReference,
-    other: Annotated[str, typer.Argument(metavar="[JOB]", help="Another job to compare with.")] = "",
+    other: Annotated[str, typer.Argument(metavar="JOB", help="Another job to compare with.")] = "",
     threshold: ThresholdOption = 1.0,
     level: LevelOption = 0.95,
     column: ColumnOption = "",

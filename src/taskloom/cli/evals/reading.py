@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
@@ -25,7 +26,7 @@ from taskloom.cli.output import (
     short,
 )
 from taskloom.domain.errors import BadInput, NotFound
-from taskloom.domain.evaluation import EvalRun, Step
+from taskloom.domain.evaluation import Boundary, EvalRun, RunStatus, Step, SubScore
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 from taskloom.wire.send import Client
@@ -75,7 +76,9 @@ def list_jobs(
         )
         for one in found.jobs
     ]
-    print_table(columns, rows, empty="no evaluation yet: taskloom eval SOURCE", right=["runs", "failed", "reward"])
+    narrowed = any((project, taskset, agent, model, search))
+    empty = "no evaluation that fits" if narrowed else "no evaluation yet: taskloom eval SOURCE"
+    print_table(columns, rows, empty=empty, right=["runs", "failed", "reward"])
     if found.total > len(found.jobs):
         say(f"{len(found.jobs)} of {found.total}; more with --limit", style="dim")
 
@@ -92,6 +95,8 @@ def show_job(
     json: JsonFlag = False,
 ) -> None:
     """Show a job with its runs."""
+    _one_of("status", status, get_args(RunStatus))
+    _one_of("boundary", boundary, get_args(Boundary)[1:])
     with connect.server() as client:
         record = client.call(op.GET_JOB, job=connect.task_id(client, job))
         runs = read_runs(client, record.job.id, limit, status=status, boundary=boundary, slug=slug)
@@ -104,6 +109,11 @@ def show_job(
     )
     if record.runs > len(runs) and not (status or boundary or slug):
         say(f"{len(runs)} of {record.runs} runs; more with --limit", style="dim")
+
+
+def _one_of(name: str, word: str, known: Sequence[str]) -> None:
+    if word and word not in known:
+        raise BadInput(f"{name} {word!r}: expected one of {', '.join(known)}")
 
 
 def read_runs(
@@ -281,8 +291,14 @@ def _show_end(run: EvalRun) -> None:
             ("cost", cost(usage.cost_usd) if usage.cost_usd else ""),
         ]
     )
-    for score in run.grade.subscores if run.grade is not None else ():
-        say(f"    {score.name}: {number(score.value)} (weight {number(score.weight)})")
+    if run.grade is not None:
+        _show_scores(run.grade.subscores)
+
+
+def _show_scores(scores: Sequence[SubScore], deep: int = 1) -> None:
+    for score in scores:
+        say(f"{'    ' * deep}{score.name}: {number(score.value)} (weight {number(score.weight)})")
+        _show_scores(score.children, deep + 1)
 
 
 def _text(content: Any) -> str:

@@ -22,11 +22,13 @@ from taskloom.cli.evals.words import (
     EXPECTED_AGENT,
     EXPECTED_RUNTIME,
     Wish,
+    check_key,
     load_taskset,
     make_agent,
     make_limits,
     make_runtime,
     read_wish,
+    script_of,
     whole_agent,
     whole_path,
     whole_runtime,
@@ -73,6 +75,22 @@ def run(
         str,
         typer.Option("--runtime", "-r", help=f"{EXPECTED_RUNTIME}; else what is known of the rows decides."),
     ] = "",
+    environment: Annotated[
+        str,
+        typer.Option(
+            "--environment",
+            "-e",
+            metavar="PATH",
+            help="Source of the rows' environments, a file or folder, where they do not know it.",
+            show_default=False,
+        ),
+    ] = "",
+    setup: Annotated[
+        str, typer.Option("--setup", help="Shell lines that a worker runs before, such as pip install.")
+    ] = "",
+    secret: Annotated[
+        list[str] | None, typer.Option("--secret", metavar="NAME", help="A secret for a worker; may be repeated.")
+    ] = None,
     group: Annotated[int, typer.Option("--group", "-g", min=1, help="Tries of each task.")] = 1,
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", "-c", min=1, help="Runs at a time.")
@@ -123,6 +141,9 @@ def run(
         agent=whole_agent(agent),
         model=model,
         runtime=whole_runtime(runtime),
+        environment=whole_path(environment),
+        setup=setup,
+        secrets=tuple(secret or ()),
         group=group,
         max_concurrent=max_concurrent,
         slugs=tuple(slug or ()),
@@ -159,9 +180,11 @@ def _resume(reference: str, *, retry_failed: bool, json: bool) -> int:
 
 
 def _run(wish: Wish, resume: str, *, json: bool, retry_failed: bool = False) -> int:
-    agent = make_agent(wish.agent, wish.model)
     taskset = load_taskset(wish)
-    run = _Evaluation(wish, taskset, agent, resume, retry_failed=retry_failed)
+    agent = make_agent(wish.agent, wish.model)
+    check_key(agent, wish)
+    provider = make_runtime(wish, taskset)
+    run = _Evaluation(wish, taskset, agent, provider, resume, retry_failed=retry_failed)
     began = time.monotonic()
     try:
         code = asyncio.run(run.go())
@@ -179,8 +202,10 @@ def _run(wish: Wish, resume: str, *, json: bool, retry_failed: bool = False) -> 
 class _Evaluation:
     """One command's run: the job, its display, and what Ctrl-C does."""
 
-    def __init__(self, wish: Wish, taskset: Taskset, agent: Any, resume: str, *, retry_failed: bool) -> None:
-        self.wish, self.taskset, self.agent = wish, taskset, agent
+    def __init__(
+        self, wish: Wish, taskset: Taskset, agent: Any, provider: Any, resume: str, *, retry_failed: bool
+    ) -> None:
+        self.wish, self.taskset, self.agent, self.provider = wish, taskset, agent, provider
         self.resume, self.retry_failed = resume, retry_failed
         self.job: Job | None = None
         self.status = "completed"
@@ -192,14 +217,18 @@ class _Evaluation:
         from taskloom.evals.job import Job
 
         wish = self.wish
-        provider = make_runtime(wish.runtime, self.taskset)
         limits = make_limits(wish)
         if self.resume:
             job = await Job.resume(self.resume, retry_failed=self.retry_failed)
         else:
             name = wish.name or title(self.taskset.name, list(self.taskset), wish.group)
             job = await Job.start(
-                name, wish.group, project=wish.project, taskset=self.taskset.name, trained_by=wish.trained_by
+                name,
+                wish.group,
+                project=wish.project,
+                taskset=self.taskset.name,
+                trained_by=wish.trained_by,
+                script=script_of(wish),
             )
         self.job = job
         total = len(self.taskset) * wish.group
@@ -210,7 +239,7 @@ class _Evaluation:
                 self._task = asyncio.ensure_future(
                     self.taskset.run(
                         self.agent,
-                        provider,
+                        self.provider,
                         wish.group,
                         wish.max_concurrent or None,
                         job,
@@ -308,7 +337,11 @@ def _tell_slugs(job: Job) -> None:
 
 def _tell_errors(job: Job) -> None:
     """The kinds of failures, the most frequent first."""
-    kinds = Counter((run.boundary, run.error.partition("\n")[0][:200]) for run in job.runs if run.error)
+    kinds = Counter(
+        (run.boundary, run.error.partition("\n")[0].removesuffix("; its last lines:")[:200])
+        for run in job.runs
+        if run.error
+    )
     if kinds:
         rows = [(boundary, count, text) for (boundary, text), count in kinds.most_common(SHOWN)]
         print_table(["boundary", "runs", "error"], rows, right=["runs"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EXPECTED_AGENT = (
     "openai, openai-responses, anthropic or gemini (with --model), scripted:ANSWER, replay:JOB, FILE.py:NAME"
 )
+QUEUED = ("hosted", "leased")  # runtimes that a worker of a queue brings up
+DEFAULT_QUEUE = "default"
 EXPECTED_RUNTIME = "local, local:PATH, docker:IMAGE, tcp://HOST:PORT, hosted[:QUEUE] or leased[:QUEUE]"
 
 
@@ -33,6 +35,9 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     agent: str = ""
     model: str = ""
     runtime: str = ""
+    environment: str = ""
+    setup: str = ""
+    secrets: tuple[str, ...] = ()
     group: int = 1
     max_concurrent: int = 0
     slugs: tuple[str, ...] = ()
@@ -80,6 +85,12 @@ def whole_runtime(words: str) -> str:
     return whole_path(path, before="local:") if colon and kind == "local" else words
 
 
+def script_of(wish: Wish) -> Path | None:
+    """The Python file that a job's code is: of the tasks, else of the environment, else of the agent."""
+    words = (wish.source, wish.environment, wish.runtime.removeprefix("local:"), wish.agent.rpartition(":")[0])
+    return next((Path(one) for one in words if one.endswith(".py") and Path(one).is_file()), None)
+
+
 def load_taskset(wish: Wish) -> Taskset:
     """The rows, without those that were not asked for."""
     taskset = _load(wish)
@@ -103,23 +114,30 @@ def _load(wish: Wish) -> Taskset:
 
     path = Path(wish.source)
     if path.exists():
+        if wish.version:
+            raise BadInput(f"--version {wish.version} is of a taskset on the server, and {wish.source} is a file")
         try:
             return Taskset.from_file(path)
         except (ValueError, TypeError) as error:
             raise BadInput(str(error)) from None
-        except Exception as error:  # code of the user's, which is executed to find its tasks
+        except (Exception, SystemExit) as error:  # code of the user's, which is executed to find its tasks
             raise BadInput(f"{path}: {_where(error)}{type(error).__name__}: {error}") from None
     if path.suffix or "/" in wish.source.strip("/") or wish.source.startswith("."):
         raise NotFound(f"{wish.source}: there is no such file or folder")
     try:
         return Taskset.from_api(wish.source, wish.version or None)
-    except NotFound:
-        raise NotFound(f"{wish.source}: neither a file or folder here nor a taskset on the server") from None
+    except NotFound as error:
+        where = f" ({error.message})" if wish.version else ""
+        raise NotFound(
+            f"{wish.source}: neither a file or folder here nor a taskset on the server{where}"
+        ) from None
     except (BadInput, ServerAway) as error:
         raise BadInput(f"{wish.source}: there is no such file or folder; as a taskset: {error.message}") from None
 
 
 def _where(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:  # it names its own place
+        return ""
     frames = traceback.extract_tb(error.__traceback__)
     return f"line {frames[-1].lineno} of {Path(frames[-1].filename).name}: " if frames else ""
 
@@ -139,25 +157,48 @@ def make_agent(words: str, model: str) -> Any:
         raise
     except (ValueError, TypeError) as error:
         raise BadInput(f"agent {words!r}: {error}") from None
-    except Exception as error:  # code of the user's
+    except (Exception, SystemExit) as error:  # code of the user's
         raise BadInput(f"agent {words!r}: {_where(error)}{type(error).__name__}: {error}") from None
 
 
-def make_runtime(words: str, taskset: Taskset) -> Any:
-    """The provider that `--runtime` names; None: what is known of the rows decides."""
-    kind, _, rest = words.partition(":")
-    if not words:
-        return None
-    if words.startswith("tcp://"):
+def make_runtime(wish: Wish, taskset: Taskset) -> Any:
+    """The provider that `--runtime` and `--environment` name; without words what is known of the rows decides."""
+    kind, _, rest = wish.runtime.partition(":")
+    if kind in {"tcp", "docker"} and wish.environment:
+        raise BadInput(f"--environment: a {kind} runtime has its environment with it")
+    if (wish.secrets or wish.setup) and kind not in QUEUED:
+        raise BadInput(f"--secret and --setup are for workers: expected --runtime {' or '.join(QUEUED)}")
+    try:
+        provider = _make_runtime(wish, kind, rest, taskset)
+    except ValueError as error:
+        raise error if isinstance(error, BadInput) else BadInput(str(error)) from None
+    if provider is None:
+        raise BadInput(f"runtime {wish.runtime!r}: expected {EXPECTED_RUNTIME}")
+    return provider
+
+
+def _make_runtime(wish: Wish, kind: str, rest: str, taskset: Taskset) -> Any:
+    source = wish.environment or None
+    known = source is not None or all(task.source for task in taskset)
+    if wish.runtime.startswith("tcp://"):
         from taskloom.evals.runtimes.contract import Runtime
 
-        return Runtime(words)
-    if kind == "local":
-        if not rest:
-            return None if all(task.source for task in taskset) else _no_source(taskset)
+        return Runtime(wish.runtime)
+    if kind in {"", "local"} and (rest or source):
         from taskloom.evals.runtimes.local import LocalRuntime
 
-        return LocalRuntime(rest)
+        return LocalRuntime(rest or wish.environment)
+    if kind in {"", "local"}:
+        from taskloom.evals.runtimes.choosing import choose_runtime
+
+        if known or (not kind and taskset.id):
+            try:
+                return choose_runtime(list(taskset), from_server=bool(taskset.id))
+            except ValueError:
+                raise _unknown(taskset) from None
+        raise _unknown(taskset)
+    if kind == "hosted" and not known:
+        raise _unknown(taskset)
     if kind == "docker" and rest:
         from taskloom.evals.runtimes.container import DockerRuntime
 
@@ -165,17 +206,30 @@ def make_runtime(words: str, taskset: Taskset) -> Any:
     if kind == "hosted":
         from taskloom.evals.runtimes.hosted import HostedRuntime
 
-        return HostedRuntime(queue=rest) if rest else HostedRuntime()
+        return HostedRuntime(rest or DEFAULT_QUEUE, source=source, setup=wish.setup, secrets=wish.secrets)
     if kind == "leased":
         from taskloom.evals.runtimes.leased import LeasedRuntime
 
-        return LeasedRuntime(queue=rest) if rest else LeasedRuntime()
-    raise BadInput(f"runtime {words!r}: expected {EXPECTED_RUNTIME}")
+        return LeasedRuntime(rest or DEFAULT_QUEUE, source, setup=wish.setup, secrets=wish.secrets)
+    return None
 
 
-def _no_source(taskset: Taskset) -> Any:
+def _unknown(taskset: Taskset) -> BadInput:
     names = ", ".join(taskset.environment_names()[:3])
-    raise BadInput(f"runtime 'local': where {names} stands is not known; expected local:PATH of its source")
+    return BadInput(f"where the environment of these rows is ({names}) is not known: give --environment PATH")
+
+
+def check_key(agent: Any, wish: Wish) -> None:
+    """BadInput when each run would fail for want of a key; a run that is done elsewhere finds its key there."""
+    from taskloom.evals.failures import AgentFailure
+
+    check = getattr(agent, "check", None)
+    if not callable(check) or wish.runtime.partition(":")[0] == "hosted":
+        return
+    try:
+        check()
+    except AgentFailure as error:
+        raise BadInput(str(error)) from None
 
 
 def make_limits(wish: Wish) -> Limits:

@@ -13,10 +13,9 @@ import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
 
 from taskloom.evals.capabilities import Capability
-from taskloom.evals.channel.contract import READY_TIMEOUT, ChannelLost, Refused
+from taskloom.evals.channel.contract import READY_TIMEOUT, ChannelLost, Refused, read_address
 from taskloom.evals.channel.line import Line
 from taskloom.evals.channel.tunnels import Forwards
 
@@ -252,18 +251,6 @@ async def _hello(host: str, port: int, session: str, deadline: float) -> tuple[L
         except BaseException:
             line.abort()
             raise
-
-
-def read_address(url: str) -> tuple[str, int]:
-    """Host and port of `tcp://HOST:PORT`; ValueError for another form."""
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if parts.scheme not in ("", "tcp") or not host or not port:
-        raise ValueError(f"runtime address {url!r}: expected tcp://HOST:PORT")
-    return host, port
 
 
 def _read_timeout(runtime: Address, given: float | None) -> float:

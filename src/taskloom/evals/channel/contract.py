@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from taskloom.evals.capabilities import Capability
 from taskloom.evals.failures import InfrastructureFailure
@@ -29,6 +30,18 @@ class Refused(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
+
+
+def read_address(url: str) -> tuple[str, int]:
+    """Host and port of `tcp://HOST:PORT`; ValueError for another form."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if scheme not in ("", "tcp") or not host or not port:
+        raise ValueError(f"runtime address {url!r}: expected tcp://HOST:PORT")
+    return host, port
 
 
 class Control(Protocol):

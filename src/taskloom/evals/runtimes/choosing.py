@@ -1,7 +1,7 @@
 """Where rows run when nobody says so: decided by what is known of them, and told in one line.
 
 Rows that come out of a source have it served in child processes, each its own; rows of a taskset of the server have
-their environments brought up by a worker. The providers are loaded when one is chosen.
+their environments brought up by a worker, as they were before. The providers are loaded when one is chosen.
 """
 
 from __future__ import annotations
@@ -23,21 +23,37 @@ def choose_runtime(tasks: Sequence[Task], *, from_server: bool = False) -> Any:
     unknown = [task for task in tasks if not task.source]
     if not unknown:
         sources = list(dict.fromkeys(task.source for task in tasks if task.source))
-        tell(f"no runtime= given: environments are served from {_some(sources)}, a process for each run")
+        tell(f"no runtime is given: environments are served from {_some(sources)}, a process for each run")
         return BySource()
-    if from_server:
-        from taskloom.wire.connection import find_address
-
-        if find_address() is not None:
-            from taskloom.evals.runtimes.leased import LeasedRuntime
-
-            tell("no runtime= given: the taskset came from the server, so workers bring its environments up")
-            return LeasedRuntime()
     names = list(dict.fromkeys(task.env for task in unknown))
+    if from_server and _were_brought_up(names):
+        from taskloom.evals.runtimes.leased import LeasedRuntime
+
+        tell("no runtime is given: workers bring the environments up, as they did before")
+        return LeasedRuntime()
     raise ValueError(
         f"nothing is known of where the environments of these rows are ({_some(names)}): give runtime=, such as "
         'LocalRuntime("env.py"), DockerRuntime("image") or Runtime("tcp://host:port")'
     )
+
+
+def _were_brought_up(names: Sequence[str]) -> bool:
+    """Whether the server has the source of each, from a worker that brought it up."""
+    from taskloom.wire.connection import find_address
+
+    address = find_address()
+    if address is None:
+        return False
+    from taskloom.evals.runtimes.leased import earlier_tasks, newest_execution
+    from taskloom.wire.operations import QUERY_TASKS
+    from taskloom.wire.send import Client
+
+    client = Client(address)
+    try:
+        found = (newest_execution(client.call(QUERY_TASKS, earlier_tasks(name)).tasks) for name in names)
+        return all(one is not None for one in found)
+    finally:
+        client.close()
 
 
 class BySource:

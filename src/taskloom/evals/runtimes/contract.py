@@ -16,6 +16,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from taskloom.evals.channel.contract import read_address
+
 if TYPE_CHECKING:
     from taskloom.evals.task import Task
 
@@ -25,11 +27,15 @@ class Runtime:
     """The address of a served control channel, `tcp://HOST:PORT`.
 
     params: `ready_timeout` in seconds, until which its first answer has to come. `origin`: for people, what it is.
+    ValueError for an address of another form.
     """
 
     url: str
     params: dict[str, Any] = field(default_factory=dict[str, Any])
     origin: str = ""
+
+    def __post_init__(self) -> None:
+        read_address(self.url)
 
     @asynccontextmanager
     async def _itself(self) -> AsyncGenerator[Runtime]:
@@ -38,6 +44,13 @@ class Runtime:
     def __call__(self, task: Task, /) -> AbstractAsyncContextManager[Runtime]:
         """Attach every row to this address; whoever serves it looks after it."""
         return self._itself()
+
+    async def __aenter__(self) -> Runtime:
+        """So that a provider may give a runtime as it is: `lambda task: RUNTIMES[task.env]`."""
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        pass
 
 
 class Provider(Protocol):

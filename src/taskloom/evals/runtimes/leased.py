@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from taskloom.domain.errors import TaskloomError
 from taskloom.domain.execution import Execution, Resources, Retries
 from taskloom.domain.task import Task as QueuedTask
@@ -34,6 +36,8 @@ ASK_SECONDS = 10.0  # of one question whether the environment is there
 START_SECONDS = 240.0  # from the task's start until it serves
 SAY_EVERY = 30.0  # seconds between two words about why runs wait
 LONGEST_LIFE = 24 * 3600.0  # seconds of a task, whatever becomes of its run
+CANDIDATES = 20  # earlier tasks of an environment that are looked at
+LENDS = "taskloom.evals.runtimes.lent"  # what such a task runs
 SOURCE = "source"  # folder of the task's home
 log = logging.getLogger("taskloom.evals")
 
@@ -67,7 +71,8 @@ class LeasedRuntime:
     """A worker's process for each run, reached through the server.
 
     queue      where its tasks wait; `wait`: seconds that they may wait there for a worker
-    source     Python file or folder of the environment; by default the one that the row came from
+    source     Python file or folder of the environment; by default the one that the row came from, else that of the
+               newest task on the server that brought the row's environment up
     setup      shell lines that the worker runs before, to install what the environment imports
     image      container image to run it in, with Python 3.11 or later
     secrets    names of secrets that its templates find in the file that TASKLOOM_SECRETS names
@@ -101,20 +106,44 @@ class LeasedRuntime:
     @asynccontextmanager
     async def __call__(self, task: Task, /) -> AsyncGenerator[Runtime]:
         """InfrastructureFailure when no worker comes; EnvironmentFailure when the task ends before it serves."""
-        path = source_of(task, self.path)
         async with server() as post:
-            files = await post.pack([(SOURCE, folder_of(path))])
             body = m.TaskCreate(
                 id=uuid.uuid4().hex,
                 name=f"environment {task.env}",
                 project=self.project or default_project(task.env),
                 type=TaskType.SERVICE,
-                execution=self._wish.execution(_command(path, task.env), files, lost=0),  # the run is lost with it
+                execution=await self._execution(post, task),
             )
             async with post.enqueued(body, self.queue) as end:
                 await self._until_served(post, body.id, end)
                 async with held(post.address, body.id), borrowed(post.address, body.id) as port:
                     yield Runtime(f"tcp://127.0.0.1:{port}", origin=f"task {body.id} in queue {self.queue}")
+
+    async def _execution(self, post: Post, task: Task) -> Execution:
+        """Of the source that is known here, else as it was brought up before. The run is lost with its worker."""
+        if self.path is not None or task.source is not None:
+            path = source_of(task, self.path)
+            files = await post.pack([(SOURCE, folder_of(path))])
+            return self._wish.execution(_command(path, task.env), files, lost=0)
+        try:
+            found = newest_execution((await post.client.call(op.QUERY_TASKS, earlier_tasks(task.env))).tasks)
+        except TaskloomError as error:
+            raise InfrastructureFailure(
+                f"the server does not tell of environment {task.env!r}: {error.message}"
+            ) from None
+        if found is None:
+            raise InfrastructureFailure(
+                f"row {task.slug!r} does not know the source of environment {task.env!r}, and no worker brought it "
+                "up before: say source=PATH"
+            )
+        wish = self._wish
+        return msgspec.structs.replace(
+            found,
+            setup=wish.setup or found.setup,
+            image=wish.image or found.image,
+            secrets=wish.secrets or found.secrets,
+            retries=Retries(lost=0),
+        )
 
     async def _until_served(self, post: Post, task: str, end: asyncio.Future[QueuedTask]) -> None:
         """Says once in a while, for all runs, why they wait."""
@@ -137,6 +166,24 @@ class LeasedRuntime:
 
 
 HUDRuntime = LeasedRuntime
+
+
+def earlier_tasks(env: str) -> m.TaskQuery:
+    """Which tasks brought an environment up, the newest first."""
+    return m.TaskQuery(
+        name=f"environment {env}",
+        exact_name=True,
+        type=[TaskType.SERVICE],
+        hidden=True,
+        order_by=["-created"],
+        limit=CANDIDATES,
+    )
+
+
+def newest_execution(tasks: Sequence[QueuedTask]) -> Execution | None:
+    """The first one that has a source with it and serves it."""
+    fitting = (task.execution for task in tasks if task.execution.files and LENDS in task.execution.run)
+    return next(fitting, None)
 
 
 async def _is_served(post: Post, task: str, end: asyncio.Future[QueuedTask]) -> bool:
@@ -180,5 +227,5 @@ def folder_of(path: Path) -> Path:
 def _command(path: Path, name: str) -> str:
     """Works in the source's folder, as everywhere."""
     what = "." if path.is_dir() else path.name
-    words = ["python", "-m", "taskloom.evals.runtimes.lent", "--env", name, "--", what]
+    words = ["python", "-m", LENDS, "--env", name, "--", what]
     return f"cd {SOURCE} && exec {shlex.join(words)}"

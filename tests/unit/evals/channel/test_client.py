@@ -13,8 +13,8 @@ from tests.unit.evals.channel.peers import HELLO, Script, Scripted, Served, scri
 from taskloom.evals import Environment, Run, Runtime
 from taskloom.evals.channel import client as client_module
 from taskloom.evals.channel import connection, framing
-from taskloom.evals.channel.client import connect, read_address
-from taskloom.evals.channel.contract import ChannelLost, Refused
+from taskloom.evals.channel.client import connect
+from taskloom.evals.channel.contract import ChannelLost, Refused, read_address
 from taskloom.evals.failures import EnvironmentFailure, GraderFailure
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.evals.running.stage import Journal, environment, repeat, rows, served
 
-from taskloom.domain.evaluation import Step, ToolCall, Usage
+from taskloom.domain.evaluation import Grade, Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
 from taskloom.evals import rollout as rollout_module
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
@@ -203,6 +203,49 @@ async def test_failures_of_the_infrastructure_are_tried_again_and_no_others(
     assert len(journal.steps(job.runs[0].trace_id)) == 3  # those of earlier attempts are gone
 
 
+async def test_a_provider_may_give_a_runtime_as_it_is_and_what_is_none_is_told(
+    journal: Journal, runtime: Runtime
+) -> None:
+    places: dict[str, Any] = {"ask-0": runtime, "ask-1": 5}
+
+    async def late() -> Runtime:
+        return runtime
+
+    job = await Taskset("some", rows(3)).run(repeat, lambda task: places.get(task.slug) or late())
+
+    assert [run.status for run in job.runs] == ["completed", "error", "error"]
+    assert {run.boundary for run in job.errors} == {"infrastructure"}
+    assert "gave 5 for the row: expected an async context manager of a Runtime" in job.runs[1].error
+    assert "gave <coroutine object" in job.runs[2].error
+
+
+async def test_runs_that_are_done_elsewhere_are_tried_again_in_the_same_way(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_module, "FIRST_PAUSE", 0.01)
+    tries: list[tuple[str, int]] = []
+
+    class Elsewhere:
+        runs_whole = True
+
+        async def run_whole(self, task: Task, agent: Any, run: Run, job: Job) -> None:
+            tries.append((run.slug, run.attempt))
+            if run.slug == "ask-0" and run.attempt < 3:
+                raise InfrastructureFailure("its worker is lost")
+            if run.slug == "ask-1":
+                raise EnvironmentFailure("its own fault")
+            run.trace.status, run.grade = "completed", Grade(reward=1.0)
+
+    job = await Taskset("some", rows(3)).run(repeat, Elsewhere(), retries=2, max_concurrent=1)
+
+    assert tries == [("ask-0", 1), ("ask-0", 2), ("ask-0", 3), ("ask-1", 1), ("ask-2", 1)]
+    assert [(run.status, run.attempt, run.reward) for run in job.runs] == [
+        ("completed", 3, 1.0),
+        ("error", 1, 0.0),
+        ("completed", 1, 1.0),
+    ]
+
+
 async def test_a_limit_of_steps_tokens_or_cost_ends_the_agent_and_is_no_failure(
     journal: Journal, runtime: Runtime
 ) -> None:
@@ -222,6 +265,30 @@ async def test_a_limit_of_steps_tokens_or_cost_ends_the_agent_and_is_no_failure(
     assert [run.trace.stop_reason for run in job.runs] == ["max_steps", "max_tokens", "max_cost"]
     assert [run.trace.agent_steps for run in job.runs] == [2, 3, 3]
     assert [(run.status, run.reward) for run in job.runs] == [("completed", 1.0)] * 3
+
+
+async def test_an_agent_that_goes_on_after_a_step_without_tools_is_stopped_by_the_next_one(
+    journal: Journal, runtime: Runtime
+) -> None:
+    async def talks(run: Run) -> None:
+        await repeat(run)
+        for _ in range(int(run.task.slug == "ask-1") * 98 + 2):
+            run.record(Step(source="agent", content="and"))
+
+    job = await Taskset("some", rows(2)).run(talks, runtime, limits=Limits(max_steps=2))
+
+    assert [(run.trace.stop_reason, run.trace.agent_steps) for run in job.runs] == [("done", 2), ("max_steps", 3)]
+    assert [(run.status, run.reward) for run in job.runs] == [("completed", 1.0)] * 2
+
+
+async def test_an_agent_that_is_no_async_function_is_told_so(journal: Journal, runtime: Runtime) -> None:
+    def plain(run: Run) -> str:
+        return "three"
+
+    job = await rows(1)[0].run(plain, runtime)
+
+    assert (job.runs[0].boundary, job.runs[0].status) == ("agent", "error")
+    assert "gave 'three' when it was called: expected an async function" in job.runs[0].error
 
 
 async def test_a_cancelled_call_takes_every_substrate_down_and_tells_its_runs(

@@ -69,6 +69,8 @@ async def test_a_job_is_recorded_on_the_server_and_gone_on_with(
         await Taskset("three", tasks).run(count, runtime, resume=first.id, job=job)
     with pytest.raises(Conflict, match="the taskset is not the one that it was"):
         await Taskset("three", rows(4)).run(count, runtime, resume=first.id)
+    with pytest.raises(Conflict, match=r"the group is not the one that it was \(1, now 2\)"):
+        await Taskset("three", tasks).run(count, runtime, 2, resume=first.id)
     assert house.client.call(op.GET_TASK, task=first.id).status is Status.COMPLETED  # a refusal changes nothing
     with pytest.raises(NotFound):
         await Job.resume("f" * 32)
