@@ -175,7 +175,7 @@ def _run(wish: Wish, resume: str, *, json: bool, retry_failed: bool = False) -> 
         raise
     assert run.job is not None
     _tell(run.job, run.status, time.monotonic() - began, json=json)
-    if run.status == "aborted":
+    if run.status == "aborted" and run.job.value.spec:  # without it no run had begun
         print(f"taskloom: go on with: taskloom eval --resume {run.job.id}", file=sys.stderr)
     _close(runner, code)
     return code
