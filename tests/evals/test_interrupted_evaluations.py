@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,21 @@ from taskloom.wire import operations as op
 
 pytestmark = pytest.mark.evals
 Wait = Callable[[Callable[[], object]], None]
+
+
+DEAF = """
+import asyncio
+from pathlib import Path
+
+async def deaf(run):
+    with (Path(__file__).parent / "begun").open("a") as log:
+        log.write(run.slug + "\\n")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+"""
 
 
 def the_job(house: HouseProcess) -> str:
@@ -85,6 +101,27 @@ def test_a_thousand_runs_are_interrupted_and_gone_on_with(
     assert (told["runs"], told["graded"], told["reward"]) == (1000, 1000, 1.0)
     assert counts(house_process, job) == {"completed": 1000}
     assert len(folder.begun()) == 1000 + 32
+
+
+def test_an_agent_that_takes_no_notice_does_not_keep_the_command_from_its_end(
+    tmp_path: Path, house_process: HouseProcess, eventually: Wait
+) -> None:
+    folder = Folder(tmp_path / "mine", house_process, count=6)
+    folder.write("deaf.py", DEAF)
+    process = folder.start("env.py", "--agent", "deaf.py:deaf", "-c", "4")
+    eventually(lambda: len(folder.begun()) == 4)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "stopping" not in process.stderr.readline():
+        assert process.poll() is None
+    _, errors = interrupt(process)
+
+    assert process.returncode == 130, errors
+    assert "taskloom eval --resume" in errors
+    assert folder.children() == []
+    job = the_job(house_process)
+    eventually(lambda: counts(house_process, job) == {"cancelled": 4})
+    assert house_process.client.call(op.GET_TASK, task=job).status is Status.ABORTED
 
 
 def test_a_changed_experiment_does_not_go_on(tmp_path: Path, house_process: HouseProcess) -> None:

@@ -154,6 +154,8 @@ async def _all_of(works: Sequence[Callable[[], Any]]) -> None:
     if faults:
         await _end(workers)
         raise faults[0]
+    if any(worker.cancelled() for worker in workers):  # by a provider, not by us: its places were not run
+        raise asyncio.CancelledError
 
 
 async def _end(workers: Sequence[asyncio.Future[None]]) -> None:

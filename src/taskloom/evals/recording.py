@@ -271,7 +271,7 @@ class JobRecorder:
         try:
             self.writer.record(check(RunStored(run=value)))
         except _UNWRITABLE as error:
-            self.record(RunStored(run=reduced_run(value, error)))
+            self._record_reduced(RunStored(run=reduced_run(value, error)))
 
     def _write_steps(self, live: _Live) -> None:
         with self._lock:
@@ -290,7 +290,15 @@ class JobRecorder:
                     self.store_steps(run, job, number, (step,))
                 return
             stub = reduced_step(steps[0], error)
-            self.record(StepsTaken(run=run, job=job, start=start, steps=(stub,)))
+            self._record_reduced(StepsTaken(run=run, job=job, start=start, steps=(stub,)))
+
+    def _record_reduced(self, record: RunStored | StepsTaken) -> None:
+        """What no server takes would hold up everything behind it."""
+        try:
+            self.record(check(record))
+        except _UNWRITABLE as error:
+            kind = type(record).__name__
+            self.notices.once(("record", kind), f"a {kind} of job {self.task} cannot be recorded: {error}")
 
     # --- the end ------------------------------------------------------------------------------------------
 

@@ -28,7 +28,9 @@ from taskloom.evals.limits import LimitReached, Limits
 from taskloom.evals.recording import JobRecorder
 from taskloom.evals.run import Run, describe
 from taskloom.evals.task import Task
+from taskloom.evals.trace import Trace
 
+AGENT_PATIENCE = 10.0  # seconds that an agent has to end when it is cancelled
 CANCEL_PATIENCE = 2.0  # seconds that an environment has to answer to a cancellation
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds before further attempts, doubled each time
 
@@ -203,26 +205,48 @@ class _Rollout:
     async def _act(self) -> None:
         """What the agent raises is noted, and its answer so far is graded all the same."""
         self.phase = "agent"
-        run, limit = self.run, self.limits.agent_timeout
-        deadline = asyncio.timeout(limit)
+        run, limit, trace = self.run, self.limits.agent_timeout, self.run.trace
+        # In a task of its own: what it does to its task, such as cancelling it, is not done to the one that has it.
+        agent = asyncio.ensure_future(self._agent())
         try:
-            async with deadline:
-                await _awaitable(self.conditions.agent(run))
-            if deadline.expired():
+            await asyncio.wait([agent], timeout=limit)
+            if not agent.done():
                 self._out_of_time(limit)
-        except LimitReached as reached:
-            run.trace.stop_reason = reached.reason
-        except asyncio.CancelledError as error:
-            if _from_outside():
-                raise
+                await _end_agent(agent)
+        except asyncio.CancelledError:
+            await _end_agent(agent)
+            raise
+        finally:
+            self._keep_trace(trace)
+        if not agent.done():
+            run.trace.extra["agent"] = (
+                f"it did not end in {AGENT_PATIENCE:g} s after it was told to, and was left alone"
+            )
+            return
+        error = asyncio.CancelledError() if agent.cancelled() else agent.result()
+        if isinstance(error, LimitReached):
+            run.trace.stop_reason = error.reason
+        elif error is not None:
             self._failed("agent", error)
-        except TimeoutError as error:
-            if deadline.expired():
-                self._out_of_time(limit)
-            else:
-                self._failed("agent", error)
-        except Exception as error:  # a run's boundary: the agent's own failure
-            self._failed("agent", error)
+
+    def _keep_trace(self, trace: Trace) -> None:
+        """An agent may put anything in the place of its trace; what cannot be one is not recorded."""
+        left: Any = self.run.trace
+        if left is not trace and not (isinstance(left, Trace) and left.trace_id == trace.trace_id):
+            self.run.trace = trace
+        steps: Any = self.run.trace.steps
+        if not isinstance(steps, list):
+            self.run.trace.steps = []
+
+    async def _agent(self) -> BaseException | None:
+        """What it raised. A run's boundary: also what is no Exception, such as `sys.exit` or a panic of Rust."""
+        try:
+            await _awaitable(self.conditions.agent(self.run))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return error
+        return None
 
     # --- how it ends --------------------------------------------------------------------------------------
 
@@ -314,6 +338,12 @@ def _from_outside() -> bool:
     """Whether a CancelledError that passes by was meant for this very task."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _end_agent(agent: asyncio.Future[Any]) -> None:
+    """Cancel it and wait, bounded: one that takes no notice is left behind."""
+    agent.cancel()
+    await asyncio.wait([agent], timeout=AGENT_PATIENCE)
 
 
 async def run_whole(place: Place, conditions: Conditions, job: Any) -> Run:

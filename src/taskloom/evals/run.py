@@ -272,6 +272,9 @@ def read_grade(frame: dict[str, Any]) -> Grade:
         raise GraderFailure(
             f"the grade has the score {score!r:.80}: expected a finite number, of at most {LARGEST:g}"
         )
+    for part, kind in (("info", dict), ("subscores", list)):
+        if not isinstance(frame.get(part), kind | None):
+            raise GraderFailure(f"the grade's {part} is {frame[part]!r:.80}: expected a {kind.__name__}")
     parts = {"score", "done", "content", "info", "isError", "subscores"}
     try:
         return Grade(
@@ -288,13 +291,14 @@ def read_grade(frame: dict[str, Any]) -> Grade:
 
 
 def _subscore(entry: dict[str, Any]) -> SubScore:
-    value, weight = float(entry.get("value", entry.get("score", 0.0))), float(entry.get("weight", 1.0))
-    if not (abs(value) <= LARGEST and abs(weight) <= LARGEST):
-        raise ValueError(f"subscore {entry['name']!r:.80}: expected finite numbers")
+    value, weight = entry.get("value", entry.get("score", 0.0)), entry.get("weight", 1.0)
+    for number in (value, weight):  # NaN and infinities come as null
+        if not isinstance(number, int | float) or not abs(number) <= LARGEST:
+            raise ValueError(f"subscore {entry['name']!r:.80}: {number!r:.80}: expected finite numbers")
     return SubScore(
         name=str(entry["name"]),
-        value=value,
-        weight=weight,
+        value=float(value),
+        weight=float(weight),
         children=tuple(_subscore(one) for one in entry.get("children") or ()),
         info=dict(entry.get("info") or entry.get("metadata") or {}),
     )

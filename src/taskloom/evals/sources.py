@@ -6,6 +6,7 @@ what they define; a row that comes out of one remembers the file, which can serv
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gc
 import hashlib
@@ -61,7 +62,7 @@ def _read_lines(path: Path) -> Generator[Task]:
         for number, line in enumerate(file, 1):
             if len(line) > MAX_LINE:
                 raise ValueError(f"{path}, line {number}: {len(line)} bytes: expected at most {MAX_LINE}")
-            text = line.strip()
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
             if not text:
                 continue
             try:
@@ -75,7 +76,7 @@ def _read_document(path: Path) -> Generator[Task]:
         raise ValueError(f"{path}: {size} bytes: expected at most {MAX_JSON}; larger sets are .jsonl")
     try:
         document = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: it is no JSON: {error}") from None
     rows = cast("list[Any]", document) if isinstance(document, list) else [document]
     with _without_collector():

@@ -235,3 +235,15 @@ def test_a_module_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert (taskset.name, [task.id for task in taskset]) == ("rows_of_mine", ["one"])
     with pytest.raises(FileNotFoundError):
         Taskset.from_module("no_module_of_mine")
+
+
+def test_rows_that_other_editors_wrote_are_read(tmp_path: Path) -> None:
+    text = '{"env": "e", "id": "t", "args": {"n": 1}}\r\n\r\n  \r\n{"env": "e", "id": "t", "args": {"n": 2}}'
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert [row.args for row in Taskset.from_file(tmp_path / "rows.jsonl")] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_document_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"deep\.json: it is no JSON"):
+        Taskset.from_file(tmp_path / "deep.json")

@@ -7,6 +7,7 @@ leaves a job that can be resumed; a second one hurries that.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
 AT_ONCE = 30  # runs at a time, where nobody says
+LEFT_PATIENCE = 1.0  # seconds that what agents left running has to end
 SHOWN = 20  # slugs and errors in the tables at the end
 
 
@@ -186,17 +188,33 @@ def _run(wish: Wish, resume: str, *, json: bool, retry_failed: bool = False) -> 
     provider = make_runtime(wish, taskset)
     run = _Evaluation(wish, taskset, agent, provider, resume, retry_failed=retry_failed)
     began = time.monotonic()
+    runner = asyncio.Runner()
     try:
-        code = asyncio.run(run.go())
-    except (ValueError, TypeError) as error:  # of the calls of the API: what was asked for does not go together
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(str(error)) from None
+        code = runner.run(run.go())
+    except BaseException as error:
+        runner.close()
+        if isinstance(error, ValueError | TypeError) and not isinstance(error, BadInput):
+            raise BadInput(str(error)) from None  # of the API's calls: what was asked for does not go together
+        raise
     assert run.job is not None
     _tell(run.job, run.status, time.monotonic() - began, json=json)
-    if run.status == "aborted":
+    if run.status == "aborted" and run.job.value.spec:  # without it no run had begun
         print(f"taskloom: go on with: taskloom eval --resume {run.job.id}", file=sys.stderr)
+    _close(runner, code)
     return code
+
+
+def _close(runner: asyncio.Runner, code: int) -> None:
+    """End what agents left running. One that takes no notice of its end must not hold up that of the command."""
+    loop = runner.get_loop()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left and loop.run_until_complete(asyncio.wait(left, timeout=LEFT_PATIENCE))[1]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    runner.close()
 
 
 class _Evaluation:

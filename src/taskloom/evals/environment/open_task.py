@@ -88,6 +88,10 @@ class OpenTask:
         except Exception as error:
             log.info("template %r failed", self.template.id, exc_info=error)
             outcome = error
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # what libraries of other languages raise, and those of tests to leave one
+            outcome = RuntimeError(f"{type(error).__name__}: {error}")
         finally:
             await self._close()
             self._tell(outcome)
@@ -142,5 +146,7 @@ async def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
         # A task group around the yield makes a group of the exit itself.
         if group.split(GeneratorExit)[1] is not None:
             log.exception("closing a template failed")
-    except (Exception, SystemExit):
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException:
         log.exception("closing a template failed")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.unit.evals.running.stage import Journal, environment, repeat, rows, served
@@ -14,6 +15,8 @@ from taskloom.domain.evaluation import Grade, Step, ToolCall, Usage
 from taskloom.evals import Job, Limits, Run, Runtime, Task, Taskset
 from taskloom.evals import rollout as rollout_module
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
+from taskloom.server.evals.checks import check_record
+from taskloom.wire.records import RunStored
 
 
 async def test_runs_stand_in_the_order_of_rows_and_tries_whatever_ends_first(
@@ -491,6 +494,96 @@ async def test_what_no_server_takes_is_reduced_to_what_one_does(journal: Journal
     (told,) = journal.runs
     assert (told.status, told.reward, told.slug, told.model) == ("completed", 1.0, "ask-0", "m" * 256)
     assert "cannot be recorded" in told.extra["not recorded"]
+
+
+async def test_nothing_that_an_agent_leaves_keeps_the_journal_from_the_server(
+    journal: Journal, runtime: Runtime
+) -> None:
+    async def wreck(run: Run) -> None:
+        anything: Any = run
+        anything.record(Step(source=cast("Any", "nobody"), content="who?"))
+        if run.position == 0:
+            run.trace.content = {None: "no key of JSON"}
+        if run.position == 1:
+            anything.grade, anything.position, anything.attempt, anything.started = "x", -1, 0, "y"
+            anything.trace.status, anything.boundary = [], {}
+        if run.position == 2:
+            anything.trace = None
+        if run.position == 3:
+            anything.trace.steps = None
+
+    job = await Taskset("four", rows(4)).run(wreck, runtime)
+
+    assert sorted(run.slug for run in job.runs) == [f"ask-{n}" for n in range(4)]
+    told = {record.run.slug: record.run for record in journal.of(RunStored)}
+    assert sorted(told) == [f"ask-{n}" for n in range(4)]
+    for record in journal.records:
+        check_record(0, record, job.id)
+    assert {step.source for step in journal.steps(told["ask-0"].id)} == {"task", "user", "system"}
+
+
+async def test_whatever_an_agent_raises_or_cancels_ends_its_own_run_alone(runtime: Runtime) -> None:
+    class Panic(BaseException):
+        """Such as those of Rust's libraries."""
+
+    async def fall(run: Run) -> None:
+        await repeat(run)
+        if run.position == 0:
+            raise Panic("it panicked")
+        if run.position == 1:
+            sys.exit("it left")
+        if run.position == 2:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        if run.position == 3:
+            raise GeneratorExit
+
+    job = await Taskset("five", rows(5)).run(fall, runtime, max_concurrent=1)
+
+    assert [run.error for run in job.runs] == [
+        "Panic: it panicked",
+        "SystemExit: it left",
+        "CancelledError",
+        "GeneratorExit",
+        "",
+    ]
+    assert {run.boundary for run in job.runs[:4]} == {"agent"}
+    assert [run.reward for run in job.runs] == [1.0] * 5
+
+
+async def test_an_agent_that_takes_no_notice_of_its_end_is_left_behind(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_module, "AGENT_PATIENCE", 0.05)
+    over = asyncio.Event()
+
+    async def deaf(run: Run) -> None:
+        await repeat(run)
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+
+    job = await Taskset("one", rows(1)).run(deaf, runtime, limits=Limits(agent_timeout=0.02))
+    over.set()
+
+    (run,) = job.runs
+    assert (run.status, run.boundary, run.trace.stop_reason, run.reward) == ("error", "agent", "timeout", 1.0)
+    assert "was left alone" in run.trace.extra["agent"]
+
+
+async def test_a_provider_that_cancels_its_caller_does_not_end_a_job_as_if_it_were_complete(
+    runtime: Runtime,
+) -> None:
+    @contextlib.asynccontextmanager
+    async def rude(task: Task) -> AsyncGenerator[Runtime]:
+        caller = asyncio.current_task()
+        assert caller is not None
+        caller.cancel()
+        yield runtime
+
+    with pytest.raises(asyncio.CancelledError):
+        await Taskset("two", rows(2)).run(repeat, rude, max_concurrent=1)
 
 
 async def test_scores_that_are_no_numbers_are_failures_of_the_grader(journal: Journal) -> None:
