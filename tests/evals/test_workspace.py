@@ -107,7 +107,7 @@ async def test_an_interactive_shell_has_a_terminal_with_its_size(door: Door) -> 
     await _heard(process, "[?2004l")  # the shell has read the line
     process.stdin.write("here\n")
     await _heard(process, "here\r\nhere\r\n")  # the terminal's echo and the program's
-    process.stdin.write("\x03")  # Ctrl-C ends the program, not the shell
+    process.stdin.write("\x04")  # Ctrl-D ends the program, not the shell
     await _heard(process, "ready> ")
     process.stdin.write("stty size; exit 5\n")
     done = await process.wait(timeout=PATIENCE)
