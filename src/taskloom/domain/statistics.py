@@ -130,6 +130,8 @@ def compare(
     left, right = _mean_by_slug(first), _mean_by_slug(second)
     both = [slug for slug in left if slug in right]
     differences = [_difference(left[slug], right[slug]) for slug in both]
+    shares = all(0.0 <= means[slug] <= 1.0 for means in (left, right) for slug in both)
+    widest = 1.0 if shares else math.inf  # two shares differ by no more
     p_value, method = sign_flip(differences) if differences else (None, "no eval task in both")
     better = sum(value > 0.0 for value in differences)
     worse = sum(value < 0.0 for value in differences)
@@ -139,7 +141,7 @@ def compare(
         first=first_id,
         second=second_id,
         paired=len(both),
-        difference=mean_estimate(differences, level, -math.inf, math.inf),
+        difference=mean_estimate(differences, level, -widest, widest),
         p_value=p_value,
         method=method,
         better=better,

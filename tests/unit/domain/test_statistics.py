@@ -336,6 +336,18 @@ def test_no_more_slugs_are_listed_than_asked_for():
     assert comparison.better == 8
 
 
+def test_the_difference_of_shares_is_no_wider_than_they_are():
+    def difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> Estimate:
+        found = compare(job(first), job(second), first_id="1", second_id="2").difference
+        assert found is not None
+        return found
+
+    shares = difference({"a": [1.0], "b": [0.0]}, {"a": [0.0], "b": [1.0]})
+    assert (shares.low, shares.high) == (-1.0, 1.0)
+    points = difference({"a": [2.0], "b": [0.0]}, {"a": [0.0], "b": [1.0]})
+    assert points.low is not None and points.low < -2.0
+
+
 def enumerated(differences: list[float]) -> float:
     """The p-value by looking at every pattern of signs."""
     seen = abs(math.fsum(differences)) - 1e-9
