@@ -10,7 +10,7 @@ import pytest
 
 from taskloom.evals.workspace.beneath import Beneath
 
-GUEST = "/work/repo"
+GUEST = "/home/repo"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def files(root: Path) -> Iterator[Beneath]:
 
 @pytest.mark.parametrize(
     "path",
-    [b"a.txt", b"./a.txt", b"sub/../a.txt", b"/work/repo/a.txt", b"//work/./repo//a.txt", b"sub/deep/../../a.txt"],
+    [b"a.txt", b"./a.txt", b"sub/../a.txt", b"/home/repo/a.txt", b"//home/./repo//a.txt", b"sub/deep/../../a.txt"],
 )
 def test_a_path_inside_is_found_however_it_is_written(files: Beneath, path: bytes) -> None:
     assert files.read(path, 10) == b"a"
@@ -46,8 +46,8 @@ def test_a_path_inside_is_found_however_it_is_written(files: Beneath, path: byte
         b"sub/../../secret.txt",
         b"/etc/passwd",
         b"/work",
-        b"/work/repository/a.txt",
-        b"/work/repo/../secret.txt",
+        b"/home/repository/a.txt",
+        b"/home/repo/../secret.txt",
         b"/work/../etc/passwd",
     ],
 )
@@ -77,11 +77,11 @@ def test_a_link_that_leads_out_is_refused_at_the_end_and_on_the_way(
 
 def test_a_link_that_stays_inside_is_followed(files: Beneath, root: Path) -> None:
     (root / "relative").symlink_to("sub/b.txt")
-    (root / "folder").symlink_to("/work/repo/sub")  # as the shell has it
+    (root / "folder").symlink_to("/home/repo/sub")  # as the shell has it
     assert files.read(b"relative", 10) == b"b"
     assert files.read(b"folder/b.txt", 10) == b"b"
     assert files.read(b"folder/../a.txt", 10) == b"a"  # `..` goes up from where the link led
-    assert files.real(b"folder/deep") == b"/work/repo/sub/deep"
+    assert files.real(b"folder/deep") == b"/home/repo/sub/deep"
 
 
 def test_links_in_a_circle_end(files: Beneath, root: Path) -> None:
@@ -125,8 +125,8 @@ def test_a_large_file_is_refused_and_a_zero_byte_too(files: Beneath, root: Path)
 
 
 def test_the_real_path_of_what_is_not_there_has_no_dots(files: Beneath) -> None:
-    assert files.real(b".") == b"/work/repo"
-    assert files.real(b"sub/../new/file") == b"/work/repo/new/file"
+    assert files.real(b".") == b"/home/repo"
+    assert files.real(b"sub/../new/file") == b"/home/repo/new/file"
 
 
 def test_no_descriptor_is_left(files: Beneath) -> None:
