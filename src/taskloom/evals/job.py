@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from taskloom.domain.evaluation import EvalJob
-from taskloom.evals.recording import JobRecorder, default_project, new_job_id
+from taskloom.evals.naming import default_project, new_job_id
+from taskloom.evals.recording import JobRecorder
 
 if TYPE_CHECKING:
     from types import TracebackType

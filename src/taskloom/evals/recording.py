@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,8 @@ import msgspec
 from taskloom.domain.errors import TooLarge
 from taskloom.domain.evaluation import EvalJob, EvalRun, Step
 from taskloom.domain.parameters import encode
-from taskloom.domain.project import MAX_NAME, MIN_NAME, check_project
 from taskloom.domain.task import TaskEdit, TaskType
+from taskloom.evals.naming import project_name, task_name
 from taskloom.evals.storing import check, reduced_run, reduced_step, storable_job
 from taskloom.journal import layout
 from taskloom.journal.writer import Writer
@@ -413,35 +412,3 @@ _taken: dict[str, int] = {}  # places of the runs that this process has in a wor
 
 def _create(root: Path, task: str, name: str, project: str, offline: bool, notices: Notices) -> Writer:
     return Writer.create(root, task, role="main", offline=offline, name=name, project=project, tell=notices.say)
-
-
-def new_job_id() -> str:
-    """A new one; under a worker the id of its task, which the job then is."""
-    if os.environ.get(ENV_LEASE, ""):
-        identity = from_environment(os.environ, data_folder())
-        if identity is not None:
-            return identity.task
-    return uuid.uuid4().hex
-
-
-def task_name(name: str) -> str:
-    """The job's name as one of tasks: printable, not too short and not too long."""
-    text = "".join(c if c.isprintable() else " " for c in name).strip()
-    if len(text) < MIN_NAME:
-        text = f"{text} evaluation".strip()
-    return text[:MAX_NAME].strip()
-
-
-def default_project(taskset: str) -> str:
-    """The project where nobody names one: the setting's, else one that is called like the taskset."""
-    return setting("evals.project") or task_name(taskset.replace("/", "-"))
-
-
-def project_name(project: str) -> str:
-    """The project as a path; ValueError for what can be none."""
-    from taskloom.domain.errors import BadInput
-
-    try:
-        return check_project(project)
-    except BadInput as error:
-        raise ValueError(error.message) from None

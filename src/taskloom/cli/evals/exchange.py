@@ -133,7 +133,8 @@ def _import_tasks(folder: Path) -> Imported:
 def _import_log(file: Path, name: str, project: str) -> Imported:
     """By a journal, as if it had been run here; a log that is there already is refused."""
     from taskloom.evals.formats import read_log
-    from taskloom.evals.recording import JobRecorder, default_project
+    from taskloom.evals.naming import default_project
+    from taskloom.evals.recording import JobRecorder
 
     log = read_log(file)
     job = msgspec.structs.replace(log.job, name=name or log.job.name or file.stem)

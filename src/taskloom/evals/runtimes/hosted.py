@@ -26,7 +26,7 @@ from taskloom.domain.evaluation import EvalRun, Step
 from taskloom.domain.execution import Resources, Retries
 from taskloom.domain.task import ConfigurationObject, TaskType
 from taskloom.evals.failures import AgentFailure, InfrastructureFailure
-from taskloom.evals.recording import default_project, task_name
+from taskloom.evals.naming import default_project, task_name
 from taskloom.evals.runtimes.leased import Wish, folder_of, source_of
 from taskloom.evals.runtimes.order import AGENT, CONFIGURATION, SOURCE, Order
 from taskloom.evals.runtimes.queued import Post, describe_end, server

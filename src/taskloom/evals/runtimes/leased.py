@@ -24,7 +24,7 @@ from taskloom.domain.execution import Execution, Resources, Retries
 from taskloom.domain.task import Task as QueuedTask
 from taskloom.domain.task import TaskType
 from taskloom.evals.failures import EnvironmentFailure, InfrastructureFailure
-from taskloom.evals.recording import default_project
+from taskloom.evals.naming import default_project
 from taskloom.evals.runtimes.contract import Runtime
 from taskloom.evals.runtimes.queued import Post, describe_end, server
 from taskloom.evals.runtimes.tunnel import borrowed, held

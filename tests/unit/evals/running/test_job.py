@@ -14,7 +14,7 @@ from taskloom.domain.evaluation import Usage
 from taskloom.domain.status import Status
 from taskloom.domain.task import TaskType
 from taskloom.evals import Job, Run, Runtime, Taskset
-from taskloom.evals.recording import task_name
+from taskloom.evals.naming import task_name
 from taskloom.wire import messages as m
 from taskloom.wire import operations as op
 
