@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import House
-from tests.unit.worker.conftest import Field
+from tests.evals.conftest import field  # noqa: F401 - a fixture of these tests, too
 
 ENV_PYTHON = "TASKLOOM_TEST_HUD"
 SOURCES = Path(__file__).parent / "sources"
@@ -102,20 +102,6 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hud(hud_python: Path, bytecode: Path, house: House, tmp_path: Path) -> Hud:
     return Hud(hud_python, tmp_path / "person", house, house.make_key("member", "ada"), bytecode)
-
-
-@pytest.fixture
-def field(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    """`field.worker()` starts a worker; evaluations in this process find the house."""
-    monkeypatch.setenv("TASKLOOM_URL", house.url)
-    monkeypatch.setenv("TASKLOOM_API_KEY", house.key)
-    made = Field(house, tmp_path / "machines")
-    yield made
-    for worker in made.workers:
-        if worker.process.poll() is None:
-            worker.process.kill()
-        worker.process.wait(90)
-    made.end_what_was_left()
 
 
 class _Adder(BaseHTTPRequestHandler):

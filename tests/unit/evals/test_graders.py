@@ -506,7 +506,7 @@ async def test_a_judge_asks_a_model_over_http():
         assert set(Model.seen) == {("/v1/chat/completions", "Bearer k")}
         for model in ("broken", "empty"):
             with pytest.raises(GraderFailure, match=f"the judge's model {model} at"):
-                await ask_url(model, url=url)("hello")
+                await ask_url(model, url=url, retries=0)("hello")
     finally:
         server.shutdown()
         thread.join()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from taskloom.evals.failures import GraderFailure
 from taskloom.evals.graders.scores import Grader, number_names
@@ -21,6 +20,7 @@ from taskloom.evals.results import SubScore
 
 if TYPE_CHECKING:
     from taskloom.evals.agents.contract import Agent
+    from taskloom.evals.agents.loop import Options
 
 Ask = Callable[[str], Awaitable[str]]
 Criterion = str | tuple[str, float]
@@ -28,7 +28,7 @@ Criterion = str | tuple[str, float]
 MOST_CRITERIA = 100
 MOST_REASON = 4_000  # characters of a reply that are kept in the info
 ATTEMPTS = 3  # replies that are asked for until one has a verdict
-TIMEOUT = 300.0  # seconds of one model call through `ask_url`
+TIMEOUT = 300.0  # seconds of one try of a model call through `ask_url`
 _LONGEST_VERDICT = 200  # characters of a line that may be one
 _VERDICT = re.compile(r"[\s>#*_`\"']*(?:verdict[\s*_`]*[:=][\s*_`\"']*)?(MET|UNMET)[\s.*_`\"']*", re.IGNORECASE)
 _PROMPT = """You grade an answer by one criterion. Say whether the answer meets it; nothing else counts.
@@ -81,7 +81,7 @@ class LLMJudgeGrader(Grader):
             raise ValueError("no criterion with a weight above 0: expected one at least")
         if ask is None and not model:
             raise ValueError("a judge without a model: expected `ask`, or `model` with its `url`")
-        self.ask = ask or ask_url(model, url=url, api_key=api_key)
+        self.ask = ask or ask_url(model, url=url, api_key=api_key or None)
         self.question = question
 
     async def score(self, answer: Any) -> SubScore:
@@ -146,28 +146,23 @@ def read_verdict(reply: str) -> bool | None:
 # --- models -----------------------------------------------------------------------------------------------------
 
 
-def ask_url(model: str, *, url: str = "", api_key: str = "", temperature: float | None = 0.0) -> Ask:
+def ask_url(model: str, *, url: str = "", **options: Unpack[Options]) -> Ask:
     """A model behind an OpenAI-compatible address, such as `http://localhost:8000/v1`. Left out, the address and the key
-    are those of the variables OPENAI_BASE_URL and OPENAI_API_KEY."""
+    are those of the variables OPENAI_BASE_URL and OPENAI_API_KEY. It is an `OpenAIAgent` at temperature 0, whose
+    other options may be given: faults that may pass are tried again, answers may be cached."""
+    from taskloom.evals.agents.openai_chat import OpenAIAgent
+
+    given: Options = {"temperature": 0.0, "timeout": TIMEOUT, **options, "tools": (), "base_url": url or None}
+    reply = ask_agent(OpenAIAgent(model, **given))
 
     async def ask(prompt: str) -> str:
-        import httpx
-
-        address = (url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
-        key = api_key or os.environ.get("OPENAI_API_KEY", "")
-        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}]}
-        if temperature is not None:
-            body["temperature"] = temperature
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            async with httpx.AsyncClient(timeout=TIMEOUT) as client:
-                answer = await client.post(f"{address}/chat/completions", json=body, headers=headers)
-                answer.raise_for_status()
-                return _content_of(answer.json())
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise GraderFailure(
-                f"the judge's model {model} at {address} failed: {error or type(error).__name__}"
-            ) from None
+            said = await reply(prompt)
+        except Exception as error:
+            raise GraderFailure(f"the judge's model {model} at {url or 'its address'} failed: {error}") from error
+        if not said:
+            raise GraderFailure(f"the judge's model {model} at {url or 'its address'} gave no text")
+        return said
 
     return ask
 
@@ -181,16 +176,6 @@ def ask_agent(agent: Agent) -> Ask:
         return text_of(await run_alone(agent, prompt))
 
     return ask
-
-
-def _content_of(answer: Any) -> str:
-    try:
-        content: object = answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        raise ValueError(f"{answer!r:.200}: expected choices with a message") from None
-    if not isinstance(content, str):
-        raise ValueError(f"the content {content!r:.80}: expected a text")
-    return content
 
 
 def _read_criterion(criterion: object) -> tuple[str, float]:
